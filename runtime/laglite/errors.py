@@ -1,0 +1,40 @@
+"""The exceptions laglite raises: each names what was wrong, where, and what to do next."""
+
+
+class LagliteError(Exception):
+    """Base of every error that laglite raises on purpose."""
+
+
+class InputError(LagliteError, ValueError):
+    """Values, timestamps or arguments that cannot be forecast as given."""
+
+
+class FrequencyError(InputError):
+    """A frequency alias that is not known, or that the timestamps contradict."""
+
+
+class SpecError(LagliteError, ValueError):
+    """A model specification with impossible or unknown settings."""
+
+
+class BundleError(LagliteError):
+    """A model bundle that is missing, altered, unsafe, or from a newer laglite."""
+
+
+class CheckpointError(LagliteError):
+    """A training checkpoint that cannot be read safely, or holds another architecture."""
+
+
+class BackendError(LagliteError):
+    """A backend that is not installed, or cannot run here."""
+
+
+class MissingDependencyError(LagliteError, ImportError):
+    """An optional dependency is needed; the message names the pip command that adds it."""
+
+
+def missing(module: str, extra: str, purpose: str) -> MissingDependencyError:
+    """The error for an optional `module` that `purpose` needs and `extra` provides."""
+    return MissingDependencyError(
+        f"{purpose} needs {module}, which is not installed: pip install 'laglite[{extra}]'"
+    )

@@ -1,0 +1,242 @@
+"""Frequency aliases and timestamps: pandas' names, on `numpy.datetime64`, without pandas."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.errors import FrequencyError, InputError
+
+Timestamps = NDArray[np.datetime64]
+
+WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+TICK_MICROSECONDS = {
+    "us": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "min": 60_000_000,
+    "h": 3_600_000_000,
+    "D": 86_400_000_000,
+}
+PERIOD_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+_TICKS = {"U": "us", "L": "ms", "S": "s", "T": "min", "H": "h", **{t: t for t in TICK_MICROSECONDS}}
+_PERIODS = {
+    "M": "M", "ME": "M", "MS": "M",
+    "Q": "Q", "QE": "Q", "QS": "Q",
+    "Y": "Y", "YE": "Y", "YS": "Y", "A": "Y", "AS": "Y",
+}  # fmt: skip
+_ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Z]{3}))?")
+SUPPORTED = "us ms s min h D B W W-SUN..W-SAT M MS ME Q QS QE Y YS YE A, with multiples (15min)"
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """A parsed alias.
+
+    `unit` is one of us ms s min h D B W M Q Y, `multiple` how many of them make a step.
+    `anchor` is the last day of the week (Monday 0) for W, the month (1..12) in which the year or
+    one of the quarters ends for Q and Y, and 0 elsewhere. `alias` is the text as given.
+    """
+
+    unit: str
+    multiple: int
+    anchor: int
+    alias: str
+
+
+def parse_frequency(alias: object) -> Frequency:
+    """Read a pandas alias, old or new (`T` or `min`, `M` or `ME`), or a pandas offset object.
+
+    Raises FrequencyError for anything else.
+    """
+    text = str(getattr(alias, "freqstr", alias)).strip()
+    match = _ALIAS.fullmatch(text)
+    unknown = FrequencyError(f"frequency {text!r} is not known; supported: {SUPPORTED}")
+    if match is None:
+        raise unknown
+    count, name, anchor = match.groups()
+    multiple = int(count) if count else 1
+    if multiple < 1:
+        raise FrequencyError(f"frequency {text!r}: a step must be at least one unit long")
+    if name in _TICKS and anchor is None:
+        return Frequency(_TICKS[name], multiple, 0, text)
+    if name == "B" and anchor is None:
+        return Frequency("B", multiple, 0, text)
+    if name == "W" and (anchor is None or anchor in WEEKDAYS):
+        return Frequency("W", multiple, WEEKDAYS.index(anchor or "SUN"), text)
+    if name in _PERIODS and (anchor is None or (name[0] != "M" and anchor in MONTHS)):
+        unit = _PERIODS[name]
+        if name.endswith("S"):  # anchored on the first month: the year ends a month before it
+            end = MONTHS.index(anchor or "JAN") or 12
+        else:
+            end = MONTHS.index(anchor or "DEC") + 1
+        return Frequency(unit, multiple, 0 if unit == "M" else end, text)
+    raise unknown
+
+
+def parse_timestamp(value: Any) -> np.datetime64:
+    """A point in time as `datetime64[us]`.
+
+    Takes datetime64, datetime and date, pandas Timestamp and Period, and ISO text (`2021`,
+    `2021-03`, `2021-03-04`, `2021-03-04 05:00`). A time zone is dropped: the wall-clock time
+    stays, since that is what the calendar features mean. Raises InputError.
+    """
+    try:
+        if hasattr(value, "to_timestamp"):
+            value = value.to_timestamp()
+        if isinstance(value, str):
+            text = value.strip()
+            if re.fullmatch(r"\d{4}(-\d{2})?", text):
+                stamp = np.datetime64(text, "us")
+            else:
+                text = re.sub(r"[Zz]$", "+00:00", text.replace("/", "-"))
+                stamp = np.datetime64(datetime.fromisoformat(text).replace(tzinfo=None), "us")
+        elif isinstance(value, datetime):
+            stamp = np.datetime64(value.replace(tzinfo=None), "us")
+        elif isinstance(value, (np.datetime64, date)):
+            stamp = np.datetime64(value, "us")
+        else:
+            raise ValueError("not a point in time")
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{value!r} is not a timestamp; write ISO dates such as 2021-03-04 or 2021-03-04 05:00"
+        ) from error
+    if np.isnat(stamp):
+        raise InputError(f"{value!r} is not a point in time")
+    return stamp
+
+
+def timestamps(start: np.datetime64, freq: Frequency, first: int, count: int) -> Timestamps:
+    """The times of steps `first .. first + count - 1`, step 0 being at `start`.
+
+    `first` may be negative. Months keep the day of `start`, or stay on the last day of the month
+    if `start` is on one and the alias does not say month starts. Returns datetime64[us] [count].
+    """
+    steps = np.arange(first, first + count, dtype=np.int64) * freq.multiple
+    start = start.astype("datetime64[us]")
+    if freq.unit in TICK_MICROSECONDS:
+        return start + (steps * TICK_MICROSECONDS[freq.unit]).astype("timedelta64[us]")
+    if freq.unit == "W":
+        return start + (steps * 7 * TICK_MICROSECONDS["D"]).astype("timedelta64[us]")
+    day = start.astype("datetime64[D]")
+    time_of_day = start - day
+    if freq.unit == "B":
+        days = np.busday_offset(day, steps, roll="forward")
+    else:
+        month = day.astype("datetime64[M]")
+        months = month + (steps * PERIOD_MONTHS[freq.unit]).astype("timedelta64[M]")
+        days = _day_of_month(day, month, months, freq)
+    stamps: Timestamps = days.astype("datetime64[us]") + time_of_day
+    return stamps
+
+
+def _day_of_month(
+    day: np.datetime64, month: np.datetime64, months: Timestamps, freq: Frequency
+) -> Timestamps:
+    """The day in each of `months` that corresponds to `day` of `month`. datetime64[D] [count]."""
+    last_days = (months + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
+    at_month_end = (day + np.timedelta64(1, "D")).astype("datetime64[M]") != month
+    if at_month_end and not freq.alias.split("-")[0].endswith("S"):
+        return last_days
+    days = months.astype("datetime64[D]") + (day - month.astype("datetime64[D]"))
+    return np.minimum(days, last_days)
+
+
+def step_numbers(times: Timestamps, freq: Frequency) -> NDArray[np.int64]:
+    """Number of steps of `freq` from `times[0]` to each of `times` [count], rounded down.
+
+    A caller checks the grid by comparing `timestamps` at these steps with the times.
+    """
+    first = times[0]
+    if freq.unit in TICK_MICROSECONDS or freq.unit == "W":
+        unit = TICK_MICROSECONDS["D"] * 7 if freq.unit == "W" else TICK_MICROSECONDS[freq.unit]
+        elapsed = (times - first).astype("timedelta64[us]").astype(np.int64)
+        return elapsed // (unit * freq.multiple)
+    days = times.astype("datetime64[D]")
+    if freq.unit == "B":
+        return np.busday_count(days[0], days).astype(np.int64) // freq.multiple
+    months = days.astype("datetime64[M]").astype(np.int64)
+    return (months - months[0]) // (PERIOD_MONTHS[freq.unit] * freq.multiple)
+
+
+def infer_frequency(times: Timestamps) -> Frequency:
+    """The coarsest alias on whose grid all of `times` (rising, distinct) lie.
+
+    A gap is a missing value, so the step is the smallest distance seen, and every other time must
+    be a whole number of steps away. Raises FrequencyError when there is none.
+    """
+    if len(times) < 3:
+        raise FrequencyError(
+            f"{len(times)} timestamps are too few to tell the frequency; give it (--freq, freq=)"
+        )
+    for alias in _candidates(times):
+        freq = parse_frequency(alias)
+        steps = step_numbers(times, freq)
+        grid = timestamps(times[0], freq, 0, int(steps[-1]) + 1)
+        if np.array_equal(grid[steps], times) and int(np.diff(steps).min()) == 1:
+            return freq
+    gaps, counts = np.unique(np.diff(times), return_counts=True)
+    odd = int(np.argmax(np.diff(times) != gaps[counts.argmax()])) + 1
+    raise FrequencyError(
+        f"the timestamps are not regular: most are {_plain(gaps[counts.argmax()])} apart, but "
+        f"{format_timestamp(times[odd])} follows {format_timestamp(times[odd - 1])}; "
+        "resample the series, or give the frequency"
+    )
+
+
+def _candidates(times: Timestamps) -> list[str]:
+    """Aliases worth trying, coarse ones first."""
+    smallest = int(np.diff(times).min().astype("timedelta64[us]").astype(np.int64))
+    day = TICK_MICROSECONDS["D"]
+    days = times.astype("datetime64[D]")
+    starts = bool((days == days.astype("datetime64[M]").astype("datetime64[D]")).all())
+    suffix = "S" if starts else "E"
+    if smallest >= 28 * day:
+        months = [12, 3, 1, 2, 4, 6]
+        names = {12: f"Y{suffix}", 3: f"Q{suffix}"}
+        anchor = {
+            12: "-" + MONTHS[int(days[0].astype("datetime64[M]").astype(int)) % 12],
+            3: "",
+        }
+        fine = [
+            names[n] + anchor[n] if n in names else (f"M{suffix}" if n == 1 else f"{n}M{suffix}")
+            for n in months
+        ]
+        return [*fine, f"{smallest // (7 * day)}W", f"{smallest // day}D"]
+    if smallest >= 7 * day:
+        weekday = WEEKDAYS[(int(days[0].astype(int)) + 3) % 7]
+        weeks = smallest // (7 * day)
+        return [f"W-{weekday}" if weeks == 1 else f"{weeks}W-{weekday}", f"{smallest // day}D"]
+    if smallest == day:
+        weekdays = (days.astype(int) + 3) % 7
+        spans_weekends = len(times) > 5 and bool((weekdays < 5).all())
+        return ["B", "D"] if spans_weekends else ["D"]
+    for unit in ("D", "h", "min", "s", "ms", "us"):
+        if smallest % TICK_MICROSECONDS[unit] == 0:
+            count = smallest // TICK_MICROSECONDS[unit]
+            return [unit if count == 1 else f"{count}{unit}"]
+    return []
+
+
+def _plain(delta: np.timedelta64) -> str:
+    """A distance in the largest unit that divides it."""
+    microseconds = int(delta.astype("timedelta64[us]").astype(np.int64))
+    for unit in ("D", "h", "min", "s", "ms"):
+        if microseconds % TICK_MICROSECONDS[unit] == 0:
+            return f"{microseconds // TICK_MICROSECONDS[unit]} {unit}"
+    return f"{microseconds} us"
+
+
+def format_timestamp(stamp: np.datetime64) -> str:
+    """ISO text without the parts that are zero: `2021-03-04`, `2021-03-04 05:00:00`."""
+    day = stamp.astype("datetime64[D]")
+    if stamp == day:
+        return str(day)
+    seconds = stamp.astype("datetime64[s]")
+    return str(seconds if stamp == seconds else stamp).replace("T", " ")

@@ -1,0 +1,64 @@
+"""Scaling: loc and scale of a window, computed from its observed values and then frozen.
+
+`robust`, `mean`, `std` and `none` are the published Lag-Llama's rules, in float32 as there, so
+that imported models see the very numbers they were trained on. `iqr` is laglite's own, in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+SMALLEST_SCALE = 1e-10  # of the published robust and mean rules
+STD_VARIANCE_FLOOR = 1e-5  # of the published std rule
+CONSTANT_SCALE = 0.01  # of `iqr` for a constant series, as a share of its level
+
+
+def fit_scale(values: NDArray[np.floating], rule: str) -> tuple[float, float]:
+    """loc and scale of one window by `rule`.
+
+    `values` [count] are the observed values only, at least one of them. Returns Python floats.
+    """
+    if rule == "none":
+        return 0.0, 1.0
+    if rule == "iqr":
+        return _fit_iqr(values.astype(np.float64))
+    single = values.astype(np.float32)
+    if rule == "robust":
+        ordered = np.sort(single)
+        loc = ordered[(len(ordered) - 1) // 2]  # the lower of two middle values
+        scale = _quartile(ordered, 0.75) - _quartile(ordered, 0.25)
+        return float(loc), max(float(scale), SMALLEST_SCALE)
+    if rule == "mean":
+        return 0.0, max(float(np.abs(single).mean()), SMALLEST_SCALE)
+    if rule == "std":
+        loc = single.mean()
+        return float(loc), float(np.sqrt(np.square(single - loc).mean() + STD_VARIANCE_FLOOR))
+    raise ValueError(f"unknown scaling rule {rule!r}")
+
+
+def _quartile(ordered: NDArray[np.float32], probability: float) -> np.float32:
+    """Linear interpolation in float32, in the order of operations of torch.nanquantile."""
+    rank = np.float32(probability) * np.float32(len(ordered) - 1)
+    below = int(rank)
+    weight = rank - np.float32(below)
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    if weight < 0.5:
+        return np.float32(low + weight * (high - low))
+    return np.float32(high - (high - low) * (np.float32(1) - weight))
+
+
+def _fit_iqr(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Median and interquartile range, falling back where more than half the values are equal.
+
+    Intermittent series (range 0) take the standard deviation; constant ones a small share of
+    their level, so that the features stay finite and the forecast stays close to the constant.
+    """
+    low, loc, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    rounding = 1e-9 * float(np.abs(values).max())
+    if high - low > rounding:
+        return loc, high - low
+    std = float(values.std())
+    if std > rounding:
+        return loc, std
+    return loc, CONSTANT_SCALE * abs(loc) if loc else CONSTANT_SCALE

@@ -1,0 +1,151 @@
+"""What a model is: sizes, lags, head, and the rules its features were trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from laglite.errors import SpecError
+
+SCALINGS = ("robust", "mean", "std", "none", "iqr")
+HISTORY_RULES = ("zeros", "carry")
+ROPE_SCALINGS = ("none", "linear", "dynamic", "nope")
+HEAD_ARGUMENTS = {
+    "studentT": ("df", "loc", "scale"),
+    "normal": ("loc", "scale"),
+    "neg_bin": ("total_count", "logits"),
+}
+CALENDAR_FEATURES = 6
+STATIC_FEATURES = 2
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Architecture and feature rules of one model; validated on construction.
+
+    `history` says what stands in for values that are not there. "zeros" is the published
+    Lag-Llama's rule: a raw 0.0 for missing values and for the time before the series, and a
+    prompt that is always `context_length` tokens. "carry" repeats the last observed value, puts
+    the centre of the scale before the series, and starts the prompt at the first observed value.
+
+    `scaling`: "robust", "mean", "std" and "none" are the published rules; "iqr" is laglite's own,
+    which survives constant and intermittent series (see `laglite.scaling`).
+    """
+
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    mlp_width: int
+    lags: tuple[int, ...]
+    head: str = "studentT"
+    scaling: str = "robust"
+    history: str = "zeros"
+    calendar: bool = True
+    calendar_optional: bool = False
+    context_length: int = 32
+    max_context_length: int = 2048
+    rope_scaling: str = "none"
+    rope_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "head_dim", "mlp_width", "context_length"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise SpecError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if self.head_dim % 2:
+            raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}")
+        if self.max_context_length < self.context_length:
+            raise SpecError(
+                f"max_context_length {self.max_context_length} is below "
+                f"context_length {self.context_length}"
+            )
+        if not self.lags or self.lags[0] < 0 or list(self.lags) != sorted(set(self.lags)):
+            raise SpecError("lags must be distinct whole numbers >= 0 in rising order")
+        for name, allowed in (
+            ("head", tuple(HEAD_ARGUMENTS)),
+            ("scaling", SCALINGS),
+            ("history", HISTORY_RULES),
+            ("rope_scaling", ROPE_SCALINGS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise SpecError(
+                    f"{name} {getattr(self, name)!r} is not known; one of: {', '.join(allowed)}"
+                )
+        if self.rope_factor < 1.0:
+            raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
+        if self.head == "neg_bin" and self.scaling not in ("mean", "none"):
+            raise SpecError(
+                f"head neg_bin counts from zero and needs scaling mean or none, not {self.scaling}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def max_lag(self) -> int:
+        """The furthest a token looks back, in steps."""
+        return self.lags[-1]
+
+    @property
+    def num_features(self) -> int:
+        """Length of one token: lags, static features, calendar features."""
+        return len(self.lags) + STATIC_FEATURES + (CALENDAR_FEATURES if self.calendar else 0)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of the head's distribution arguments, in order."""
+        return HEAD_ARGUMENTS[self.head]
+
+    @property
+    def max_positions(self) -> int | None:
+        """Most tokens a sequence may have; None where rotary scaling adapts to any length."""
+        return None if self.rope_scaling == "dynamic" else self.max_context_length
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained weights."""
+        width, hidden = self.width, self.mlp_width
+        block = 4 * width * width + 3 * width * hidden + 2 * width
+        projection = (self.num_features + 1) * width
+        return self.num_layers * block + projection + width + len(self.arguments) * (width + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, one per field."""
+        values = dataclasses.asdict(self)
+        values["lags"] = list(self.lags)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelSpec:
+        """Read what `to_dict` wrote. Raises SpecError for unknown, missing or ill-typed keys."""
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        if unknown:
+            raise SpecError(f"unknown model setting {unknown[0]!r}; known: {', '.join(fields)}")
+        absent = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING and name not in values
+        ]
+        if absent:
+            raise SpecError(f"model setting {absent[0]!r} is missing")
+        wanted = {"bool": bool, "str": str, "int": int, "float": (int, float)}
+        for name, value in values.items():
+            kind = wanted.get(str(fields[name].type))
+            if kind is not None and (
+                not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+            ):
+                raise SpecError(f"{name} must be a {fields[name].type}, not {value!r}")
+        lags = values["lags"]
+        if not isinstance(lags, list) or not all(type(lag) is int for lag in lags):
+            raise SpecError("lags must be a list of whole numbers")
+        return cls(**{**values, "lags": tuple(lags)})
+
+
+def default_mlp_width(width: int) -> int:
+    """Hidden size of the published network's SwiGLU: two thirds of 4 x width, up to 256s."""
+    hidden = int(2 * 4 * width / 3)
+    return -(-hidden // 256) * 256

@@ -1,0 +1,63 @@
+"""Special functions of the heads' distributions, in NumPy alone (the runtime carries no scipy)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+_lgamma = np.frompyfunc(math.lgamma, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+_TINY = 1e-300
+
+
+def log_gamma(x: ArrayLike) -> Array:
+    """log |Gamma(x)|, elementwise."""
+    return np.asarray(_lgamma(np.asarray(x, np.float64)), np.float64)
+
+
+def normal_cdf(z: ArrayLike) -> Array:
+    """Standard normal distribution function, accurate in both tails."""
+    scaled = np.asarray(z, np.float64) / -math.sqrt(2.0)
+    return 0.5 * np.asarray(_erfc(scaled), np.float64)
+
+
+def regularized_beta(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
+    """I_x(a, b), the regularised incomplete beta function, for a, b > 0 and 0 <= x <= 1.
+
+    Continued fraction of DLMF 8.17.22 by Lentz' method, on the side where it converges fast.
+    """
+    a, b, x = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (a, b, x)))
+    swap = x > (a + 1) / (a + b + 2)
+    p, q, y = np.where(swap, b, a), np.where(swap, a, b), np.where(swap, 1 - x, x)
+    with np.errstate(divide="ignore"):
+        log_front = p * np.log(y) + q * np.log1p(-y)
+    log_front = log_front + log_gamma(p + q) - log_gamma(p) - log_gamma(q)
+    tail = np.exp(log_front) / p * _beta_fraction(p, q, y)
+    return np.clip(np.where(swap, 1 - tail, tail), 0.0, 1.0)
+
+
+def _beta_fraction(a: Array, b: Array, x: Array) -> Array:
+    c = np.ones_like(x)
+    d = 1.0 / _away_from_zero(1.0 - (a + b) * x / (a + 1.0))
+    value = d
+    # The number of terms grows with the root of the larger argument.
+    for m in range(1, 200 + int(10 * math.sqrt(float(max(a.max(), b.max(), 1.0))))):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        change = np.ones_like(x)
+        for term in (even, odd):
+            d = 1.0 / _away_from_zero(1.0 + term * d)
+            c = _away_from_zero(1.0 + term / c)
+            change = change * (c * d)
+            value = value * (c * d)
+        if np.abs(change - 1.0).max() < 1e-14:
+            return value
+    raise ArithmeticError("the incomplete beta function did not converge")
+
+
+def _away_from_zero(x: Array) -> Array:
+    return np.where(np.abs(x) < _TINY, _TINY, x)
