@@ -1,0 +1,3 @@
+from laglite.cli import main
+
+main(prog_name="laglite")

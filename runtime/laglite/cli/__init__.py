@@ -1,0 +1,46 @@
+"""The `laglite` command: subcommands are imported only when called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from laglite.errors import LagliteError
+from laglite.version import __version__
+
+# Names resolved on use: the runtime imports neither training nor export.
+COMMANDS = {
+    "forecast": "laglite.cli.forecast:forecast",
+    "info": "laglite.cli.info:info",
+    "verify": "laglite.cli.verify:verify",
+    "export": "laglite_export.cli:export",
+    "train": "laglite_train.cli:train",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that loads a subcommand's module on first use, and prints errors as one message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LagliteError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="laglite")
+def main() -> None:
+    """Probabilistic forecasts of any time series, with a small transformer and no torch."""

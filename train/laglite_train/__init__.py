@@ -1,0 +1,1 @@
+"""PyTorch side of laglite: the network, training, and the reading of checkpoints."""

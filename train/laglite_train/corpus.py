@@ -1,0 +1,87 @@
+"""Corpora in the Parquet series format: item_id, start, freq, target, one row per series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from laglite.errors import InputError
+from laglite.frequency import parse_frequency, parse_timestamp
+from laglite.tokens import TimeAxis
+from numpy.typing import NDArray
+
+COLUMNS = ("item_id", "start", "freq", "target")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a corpus; `values` float32 [length] with NaN where missing."""
+
+    item_id: str
+    axis: TimeAxis
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SeriesSet:
+    """One data set: a name (the file's) and its series."""
+
+    name: str
+    series: Sequence[Series]
+
+    @property
+    def points(self) -> int:
+        return sum(len(series.values) for series in self.series)
+
+
+def read_corpus(paths: Iterable[Path], *, shortest: int) -> list[SeriesSet]:
+    """Read files, and every `*.parquet` of folders, each as one data set.
+
+    Series of fewer than `shortest` values are left out, and so are sets with none left. Raises
+    InputError for a missing path, a file of another format, or if nothing is left.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(path.glob("*.parquet"))
+            if not found:
+                raise InputError(f"{path}: no *.parquet file in this folder")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"{path}: no such file or folder")
+    sets = [SeriesSet(file.stem, _read_file(file, shortest)) for file in files]
+    kept = [group for group in sets if group.series]
+    if not kept:
+        raise InputError(f"no series of at least {shortest} values in {len(files)} files")
+    return kept
+
+
+def _read_file(path: Path, shortest: int) -> list[Series]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file ({error})") from error
+    absent = [name for name in COLUMNS if name not in table.column_names]
+    if absent:
+        raise InputError(
+            f"{path}: column {absent[0]!r} is missing; the series format has {', '.join(COLUMNS)}"
+        )
+    rows: list[Series] = []
+    columns = [table.column(name) for name in COLUMNS[:3]]
+    targets = table.column("target")
+    for row in range(table.num_rows):
+        item, start, freq = (column[row].as_py() for column in columns)
+        try:
+            axis = TimeAxis(parse_timestamp(start), parse_frequency(freq))
+            values = np.asarray(targets[row].values.to_numpy(zero_copy_only=False), np.float32)
+        except (InputError, AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"{path}, row {row} ({item}): {error}") from error
+        if len(values) >= shortest and not np.isnan(values).all():
+            rows.append(Series(str(item), axis, values))
+    return rows

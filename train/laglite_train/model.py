@@ -1,0 +1,141 @@
+"""The Lag-Llama network in PyTorch (Rasul et al. 2024, section 4), parameter names as published."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from laglite.rope import rotary_tables
+from laglite.spec import ModelSpec
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from laglite_train.distributions import domain_map
+
+
+class RMSNorm(nn.Module):
+    """Root mean square normalisation with one gain vector; statistics in float32."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean_square = x.float().pow(2).mean(dim=-1, keepdim=True)
+        return (self.scale * (x * torch.rsqrt(mean_square + self.eps))).type_as(x)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the halves of each head by the angle of its position.
+
+    x is [batch, heads, tokens, head_dim]; cos and sin are [tokens, head_dim / 2].
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention over the past; `kv_proj` holds the key rows first, then the values."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.num_heads = spec.num_heads
+        self.q_proj = nn.Linear(spec.width, spec.width, bias=False)
+        self.kv_proj = nn.Linear(spec.width, 2 * spec.width, bias=False)
+        self.c_proj = nn.Linear(spec.width, spec.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        query = self._split_heads(self.q_proj(x))
+        key, value = (self._split_heads(part) for part in self.kv_proj(x).chunk(2, dim=-1))
+        mixed = F.scaled_dot_product_attention(
+            rotate(query, cos, sin), rotate(key, cos, sin), value, is_causal=True
+        )
+        return self.c_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """[batch, tokens, width] to [batch, heads, tokens, head_dim]."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """SwiGLU: c_proj(silu(c_fc1 x) * c_fc2 x)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.c_fc1 = nn.Linear(spec.width, spec.mlp_width, bias=False)
+        self.c_fc2 = nn.Linear(spec.width, spec.mlp_width, bias=False)
+        self.c_proj = nn.Linear(spec.mlp_width, spec.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))
+
+
+class Block(nn.Module):
+    """One pre-normalised decoder layer."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.rms_1 = RMSNorm(spec.width)
+        self.attn = CausalSelfAttention(spec)
+        self.rms_2 = RMSNorm(spec.width)
+        self.mlp = MLP(spec)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.attn(self.rms_1(x), cos, sin)
+        return x + self.mlp(self.rms_2(x))
+
+
+class ParameterProjection(nn.Module):
+    """One linear map from the final hidden state to each distribution argument."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.proj = nn.ModuleList(nn.Linear(spec.width, 1) for _ in spec.arguments)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [layer(x).squeeze(-1) for layer in self.proj]
+
+
+class LagLlama(nn.Module):
+    """Tokens in, arguments of the next value's distribution out, at every position at once."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Linear(spec.num_features, spec.width),
+                "h": nn.ModuleList(Block(spec) for _ in range(spec.num_layers)),
+                "ln_f": RMSNorm(spec.width),
+            }
+        )
+        self.param_proj = ParameterProjection(spec)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Teacher-forced pass over prompt and known future.
+
+        tokens is float32 [batch, tokens, features] (see `laglite.tokens`); the result holds one
+        [batch, tokens] tensor per argument of the head, in scaled units after the domain map.
+        Position t describes the value at t + 1.
+        """
+        cos, sin = (torch.from_numpy(t).to(tokens) for t in self._rotary(tokens.shape[1]))
+        x = self.transformer["wte"](tokens)
+        for block in self.transformer["h"]:
+            x = block(x, cos, sin)
+        raw = self.param_proj(self.transformer["ln_f"](x))
+        return domain_map(self.spec.head, raw)
+
+    def _rotary(self, length: int):  # type: ignore[no-untyped-def]
+        return rotary_tables(self.spec, length)
+
+    def initialise(self) -> None:
+        """Draw fresh weights: normal, narrower where a layer writes to the residual stream."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                std = 1.0 / math.sqrt(parameter.shape[1])
+                if name.endswith("c_proj.weight"):
+                    std /= math.sqrt(2 * self.spec.num_layers)
+                nn.init.normal_(parameter, std=std)

@@ -1,0 +1,68 @@
+"""Pre-training: a corpus and a config in, checkpoints out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lightning
+import torch
+from laglite.errors import InputError
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger
+
+from laglite_train.config import TrainConfig
+from laglite_train.corpus import read_corpus
+from laglite_train.lightning_module import ForecastModule, WindowData
+
+SHORTEST_SERIES = 8
+
+
+def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
+    """Train by `config` and return the best checkpoint by validation loss.
+
+    Writes `best.ckpt`, `last.ckpt` and `logs/` under `config.output`. With `resume`, goes on from
+    `last.ckpt`: batches depend on seed and step alone, so the run is the uninterrupted one.
+    Raises InputError if data cannot be read, or if a run is there and `resume` is not given.
+    """
+    output = Path(config.output)
+    last = output / "last.ckpt"
+    if resume and not last.is_file():
+        raise InputError(f"{last}: there is no run to resume; start it without --resume")
+    if last.is_file() and not resume:
+        raise InputError(f"{last} exists: add --resume to go on, or choose another output")
+    corpus = read_corpus([Path(path) for path in config.data], shortest=SHORTEST_SERIES)
+    torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
+    lightning.seed_everything(config.run.seed, verbose=False)
+    checkpoints = ModelCheckpoint(
+        dirpath=output,
+        filename="best",
+        monitor="val_loss",
+        save_last=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [checkpoints]
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=10))
+    trainer = lightning.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=config.run.epochs,
+        precision=config.run.precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.optimiser.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=callbacks,
+        logger=CSVLogger(str(output), name="", version="logs"),
+        log_every_n_steps=20,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    module = ForecastModule(config.model, config.optimiser, config.run)
+    trainer.fit(
+        module,
+        datamodule=WindowData(corpus, config),
+        ckpt_path=str(last) if resume else None,
+        weights_only=True,
+    )
+    return Path(checkpoints.best_model_path)
