@@ -38,3 +38,7 @@ def missing(module: str, extra: str, purpose: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"{purpose} needs {module}, which is not installed: pip install 'laglite[{extra}]'"
     )
+
+
+class LagliteWarning(UserWarning):
+    """Something a forecast can live with, but whoever asked for it should know."""

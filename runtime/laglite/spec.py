@@ -74,10 +74,6 @@ class ModelSpec:
                 )
         if self.rope_factor < 1.0:
             raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
-        if self.head == "neg_bin" and self.scaling not in ("mean", "none"):
-            raise SpecError(
-                f"head neg_bin counts from zero and needs scaling mean or none, not {self.scaling}"
-            )
 
     @property
     def width(self) -> int:

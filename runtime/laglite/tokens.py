@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laglite.calendar import calendar_features
-from laglite.frequency import Frequency, timestamps
+from laglite.frequency import Frequency, parse_frequency, parse_timestamp, timestamps
 from laglite.lags import gather_lags
 from laglite.spec import CALENDAR_FEATURES, ModelSpec
 from laglite.window import Window, build_window, carry_forward
@@ -20,6 +21,11 @@ class TimeAxis:
 
     start: np.datetime64 | None = None
     freq: Frequency | None = None
+
+    @classmethod
+    def of(cls, start: Any, freq: Any) -> TimeAxis:
+        """Parse a time and an alias. Raises InputError."""
+        return cls(parse_timestamp(start), parse_frequency(freq))
 
     def calendar(self, first: int, count: int) -> NDArray[np.float32]:
         """Calendar features of steps `first ..`, zeros without times. float32 [count, 6]."""

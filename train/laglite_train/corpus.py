@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from laglite.errors import InputError
-from laglite.frequency import parse_frequency, parse_timestamp
 from laglite.tokens import TimeAxis
 from numpy.typing import NDArray
 
@@ -78,7 +77,7 @@ def _read_file(path: Path, shortest: int) -> list[Series]:
     for row in range(table.num_rows):
         item, start, freq = (column[row].as_py() for column in columns)
         try:
-            axis = TimeAxis(parse_timestamp(start), parse_frequency(freq))
+            axis = TimeAxis.of(start, freq)
             values = np.asarray(targets[row].values.to_numpy(zero_copy_only=False), np.float32)
         except (InputError, AttributeError, TypeError, ValueError) as error:
             raise InputError(f"{path}, row {row} ({item}): {error}") from error

@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: ONNX graphs built from weights, validated against PyTorch."""

@@ -1,0 +1,143 @@
+"""Export: a checkpoint's network to a validated bundle directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from laglite.backends import open_backend
+from laglite.bundle import MANIFEST, SCHEMA_VERSION, open_bundle
+from laglite.errors import BundleError, InputError
+from laglite.spec import ModelSpec
+from laglite.verification import verify, write_cases
+from laglite.version import __version__
+from laglite_train.model import LagLlama
+
+from laglite_export.graph_builder import WeightFile
+from laglite_export.prefill_graph import build_prefill
+from laglite_export.step_graph import build_step
+from laglite_export.vectors import make_cases
+
+TOLERANCE = 1e-4
+PRECISION = "fp32"
+VERIFICATION = "verify.npz"
+
+
+def export_bundle(
+    model: LagLlama,
+    output: Path,
+    *,
+    name: str,
+    license_name: str,
+    summary: Mapping[str, Any],
+    overwrite: bool = False,
+) -> float:
+    """Write the bundle of `model` to the directory `output`; return the largest difference seen.
+
+    The graphs are validated against PyTorch before `output` appears, whole. `summary` holds the
+    manifest's "training" and "evaluation" parts. Raises InputError if `output` exists or cannot
+    be written, BundleError if the graphs differ from PyTorch by more than 1e-4.
+    """
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists; choose another --output, or add --overwrite")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    try:
+        _write_graphs(build, model, name)
+        write_cases(build / VERIFICATION, make_cases(model))
+        _write_manifest(build, model.spec, name, license_name, summary, 0.0)
+        difference = _validate(build)
+        _write_manifest(build, model.spec, name, license_name, summary, difference)
+        build.chmod(0o755)
+        if output.exists():
+            shutil.rmtree(output)
+        build.replace(output)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+    return difference
+
+
+def _write_graphs(build: Path, model: LagLlama, name: str) -> None:
+    folder = build / PRECISION
+    folder.mkdir()
+    weights = {
+        key: tensor.detach().numpy().astype(np.float32)
+        for key, tensor in model.state_dict().items()
+    }
+    metadata = {
+        "laglite.schema_version": str(SCHEMA_VERSION),
+        "laglite.name": name,
+        "laglite.precision": PRECISION,
+        "laglite.model": json.dumps(model.spec.to_dict()),
+    }
+    file = WeightFile("weights.bin")
+    for graph, build_graph in (("prefill", build_prefill), ("step", build_step)):
+        proto = build_graph(model.spec, weights, file, {**metadata, "laglite.graph": graph})
+        onnx.save(proto, folder / f"{graph}.onnx")
+    file.write(folder / file.location)
+    for graph in ("prefill", "step"):
+        onnx.checker.check_model(str(folder / f"{graph}.onnx"), full_check=True)
+
+
+def _write_manifest(
+    build: Path,
+    spec: ModelSpec,
+    name: str,
+    license_name: str,
+    summary: Mapping[str, Any],
+    difference: float,
+) -> None:
+    files = sorted(p for p in build.rglob("*") if p.is_file() and p.name != MANIFEST)
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "license": license_name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created_with": {"laglite": __version__, **{p: version(p) for p in ("torch", "onnx")}},
+        "model": spec.to_dict(),
+        "precisions": {
+            PRECISION: {
+                "prefill": f"{PRECISION}/prefill.onnx",
+                "step": f"{PRECISION}/step.onnx",
+                "tolerance": TOLERANCE,
+                "max_difference": difference,
+            }
+        },
+        "verification": VERIFICATION,
+        "files": {
+            file.relative_to(build).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            }
+            for file in files
+        },
+        **summary,
+    }
+    (build / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _validate(build: Path) -> float:
+    """Run the written bundle's own test vectors; the largest difference from PyTorch."""
+    bundle = open_bundle(build)
+    results = verify(bundle, open_backend("cpu", bundle, PRECISION, threads=1))
+    largest = max(result.largest for result in results)
+    if not largest <= TOLERANCE:
+        raise BundleError(
+            f"the exported graphs differ from PyTorch by {largest:.2g}, more than "
+            f"{TOLERANCE:g}: nothing was written"
+        )
+    return largest

@@ -1,0 +1,119 @@
+"""A thin layer over `onnx.helper`: named nodes, and weights kept once in a file beside the graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17  # what TensorRT 10.3 (JetPack 6) parses in full
+IR_VERSION = 8
+ALIGNMENT = 64
+FLOAT = TensorProto.FLOAT
+
+
+class WeightFile:
+    """Weights of all graphs of one precision, stored once: a name keeps its place in the file."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._offsets: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        self._size = 0
+
+    def add(self, name: str, array: NDArray[np.float32]) -> TensorProto:
+        """A tensor that refers to `array` in the file; the same name must bring the same array."""
+        array = np.ascontiguousarray(array, np.float32)
+        if name not in self._offsets:
+            self._offsets[name] = (self._size, array)
+            self._size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        offset, stored = self._offsets[name]
+        if not np.array_equal(stored, array):
+            raise ValueError(f"weight {name!r} is added twice with different values")
+        tensor = TensorProto(name=name, data_type=FLOAT, dims=array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (
+            ("location", self.location),
+            ("offset", str(offset)),
+            ("length", str(array.nbytes)),
+        ):
+            tensor.external_data.add(key=key, value=value)
+        return tensor
+
+    def write(self, path: Path) -> None:
+        """Write all weights, little-endian float32, each at a multiple of 64 bytes."""
+        buffer = bytearray(self._size)
+        for offset, array in self._offsets.values():
+            buffer[offset : offset + array.nbytes] = array.astype("<f4").tobytes()
+        path.write_bytes(buffer)
+
+
+class GraphBuilder:
+    """Collects nodes; every method that adds one returns the name of its output."""
+
+    def __init__(self, name: str, weights: WeightFile) -> None:
+        self.name = name
+        self._weights = weights
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._counts: dict[str, int] = {}
+
+    def input(self, name: str, shape: tuple[int | str, ...]) -> str:
+        """Declare a float32 graph input."""
+        self._inputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+        return name
+
+    def output(self, name: str, value: str, shape: tuple[int | str, ...]) -> None:
+        """Declare a float32 graph output that carries `value`."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"out/{name}"))
+        self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+
+    def weight(self, name: str, array: NDArray[np.float32]) -> str:
+        """A trained weight, kept in the weight file."""
+        if name not in self._initializers:
+            self._initializers[name] = self._weights.add(name, array)
+        return name
+
+    def constant(self, name: str, values: NDArray[np.generic]) -> str:
+        """A small constant, kept inside the graph."""
+        if name not in self._initializers:
+            self._initializers[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def shape(self, *dims: int) -> str:
+        """A shape or list of axes."""
+        return self.constant("shape/" + "_".join(map(str, dims)), np.array(dims, np.int64))
+
+    def op(self, kind: str, *inputs: str, scope: str, **attributes: object) -> str:
+        """Add a node of one output."""
+        return self.ops(kind, 1, *inputs, scope=scope, **attributes)[0]
+
+    def ops(self, kind: str, count: int, *inputs: str, scope: str, **attributes: object) -> list[str]:
+        """Add a node of `count` outputs."""
+        stem = f"{scope}/{kind}"
+        number = self._counts[stem] = self._counts.get(stem, 0) + 1
+        name = stem if number == 1 else f"{stem}_{number}"
+        outputs = [name] if count == 1 else [f"{name}:{i}" for i in range(count)]
+        self._nodes.append(helper.make_node(kind, list(inputs), outputs, name=name, **attributes))
+        return outputs
+
+    def build(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """The finished model with `metadata` as its `metadata_props`."""
+        graph = helper.make_graph(
+            self._nodes,
+            self.name,
+            self._inputs,
+            self._outputs,
+            initializer=list(self._initializers.values()),
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="laglite"
+        )
+        model.ir_version = IR_VERSION
+        helper.set_model_props(model, dict(metadata))
+        return model

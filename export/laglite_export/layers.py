@@ -1,0 +1,110 @@
+"""The network's layers as ONNX primitives, shared by the prefill and the step graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from laglite.spec import ModelSpec
+from numpy.typing import NDArray
+
+from laglite_export.graph_builder import GraphBuilder
+
+Weights = Mapping[str, NDArray[np.float32]]
+RMS_EPS = 1e-5
+FLOAT32_EPS = float(np.finfo(np.float32).eps)
+
+
+def linear(g: GraphBuilder, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
+    """x times the transpose of a torch weight [out, in]; x is [..., in]."""
+    return g.op("MatMul", x, g.weight(name, matrix.T), scope=scope)
+
+
+def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> str:
+    """x / sqrt(mean(x^2) + eps) * gain, in the pattern that onnxruntime fuses to one kernel."""
+    square = g.op("Pow", x, g.constant("two", np.float32([2.0])), scope=name)
+    mean = g.op("ReduceMean", square, scope=name, axes=[-1], keepdims=1)
+    eps = g.constant("rms_eps", np.float32([RMS_EPS]))
+    root = g.op("Sqrt", g.op("Add", mean, eps, scope=name), scope=name)
+    return g.op("Mul", g.op("Div", x, root, scope=name), g.weight(name, gain), scope=name)
+
+
+def embed(g: GraphBuilder, tokens: str, weights: Weights) -> str:
+    """Project tokens [..., features] to the residual stream [..., width]."""
+    x = linear(g, tokens, "wte.weight", weights["transformer.wte.weight"], "wte")
+    return g.op("Add", x, g.weight("wte.bias", weights["transformer.wte.bias"]), scope="wte")
+
+
+def query_key_value(
+    g: GraphBuilder, x: str, layer: int, spec: ModelSpec, weights: Weights
+) -> tuple[str, str, str]:
+    """Queries (already divided by sqrt(head_dim)), keys and values, each [..., width]."""
+    scope = f"h.{layer}.attn"
+    prefix = f"transformer.{scope}"
+    query = weights[f"{prefix}.q_proj.weight"] / np.float32(np.sqrt(spec.head_dim))
+    key, value = np.split(weights[f"{prefix}.kv_proj.weight"], 2)
+    return (
+        linear(g, x, f"{scope}.q", query, scope),
+        linear(g, x, f"{scope}.k", key, scope),
+        linear(g, x, f"{scope}.v", value, scope),
+    )
+
+
+def rotate(g: GraphBuilder, x: str, cos: str, sin: str, scope: str) -> str:
+    """Rotate the halves of the last axis: (a, b) to (a cos - b sin, b cos + a sin)."""
+    a, b = g.ops("Split", 2, x, scope=scope, axis=-1)
+    first = g.op(
+        "Sub", g.op("Mul", a, cos, scope=scope), g.op("Mul", b, sin, scope=scope), scope=scope
+    )
+    second = g.op(
+        "Add", g.op("Mul", b, cos, scope=scope), g.op("Mul", a, sin, scope=scope), scope=scope
+    )
+    return g.op("Concat", first, second, scope=scope, axis=-1)
+
+
+def attention_output(g: GraphBuilder, x: str, mixed: str, layer: int, weights: Weights) -> str:
+    """Project the heads' mix [..., width] and add it to the residual stream."""
+    scope = f"h.{layer}.attn"
+    out = linear(g, mixed, f"{scope}.out", weights[f"transformer.{scope}.c_proj.weight"], scope)
+    return g.op("Add", x, out, scope=scope)
+
+
+def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
+    """x + c_proj(silu(c_fc1 n) * c_fc2 n), n the normalised x."""
+    scope = f"h.{layer}.mlp"
+    prefix = f"transformer.{scope}"
+    normed = rms_norm(g, x, f"h.{layer}.rms_2", weights[f"transformer.h.{layer}.rms_2.scale"])
+    gate = linear(g, normed, f"{scope}.gate", weights[f"{prefix}.c_fc1.weight"], scope)
+    up = linear(g, normed, f"{scope}.up", weights[f"{prefix}.c_fc2.weight"], scope)
+    silu = g.op("Mul", gate, g.op("Sigmoid", gate, scope=scope), scope=scope)
+    hidden = g.op("Mul", silu, up, scope=scope)
+    down = linear(g, hidden, f"{scope}.down", weights[f"{prefix}.c_proj.weight"], scope)
+    return g.op("Add", x, down, scope=scope)
+
+
+def head(
+    g: GraphBuilder, x: str, spec: ModelSpec, weights: Weights, shape: tuple[str, ...]
+) -> None:
+    """Final norm, one projection an argument, domain map; declares the `param_*` outputs."""
+    x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
+    for index, argument in enumerate(spec.arguments):
+        scope = f"head.{argument}"
+        # A vector on the right drops the last axis.
+        row = weights[f"param_proj.proj.{index}.weight"][0]
+        bias = weights[f"param_proj.proj.{index}.bias"].reshape(())
+        raw = g.op("MatMul", x, g.weight(f"{scope}.weight", row), scope=scope)
+        raw = g.op("Add", raw, g.constant(f"{scope}.bias", bias), scope=scope)
+        g.output(f"param_{argument}", _domain_map(g, spec.head, argument, raw, scope), shape)
+
+
+def _domain_map(g: GraphBuilder, family: str, argument: str, raw: str, scope: str) -> str:
+    """The same map as `laglite_train.distributions.domain_map`."""
+    if argument in ("loc", "logits"):
+        return raw
+    positive = g.op("Softplus", raw, scope=scope)
+    if argument == "df":
+        return g.op("Add", positive, g.constant("df_floor", np.float32(2.0)), scope=scope)
+    if argument == "scale":
+        floor = g.constant("scale_floor", np.float32(FLOAT32_EPS))
+        return g.op("Max", positive, floor, scope=scope)
+    return positive

@@ -1,0 +1,126 @@
+"""onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.bundle import Bundle
+from laglite.errors import BackendError, missing
+from laglite.kv_cache import PromptCache, SuffixCache
+from laglite.spec import ModelSpec
+
+Array = NDArray[np.float32]
+
+
+class OnnxRuntimeCpu:
+    """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
+
+    name = "cpu"
+
+    def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
+        files = bundle.precision(precision)
+        self._spec = bundle.spec
+        self._prefill = _session(str(files.prefill), threads)
+        self._step = _session(str(files.step), 1)
+        self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
+
+    def prefill(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[dict[str, Array], list[PromptCache]]:
+        values = self._prefill.run(
+            self._prefill_outputs, {"tokens": tokens, "cos": cos, "sin": sin}
+        )
+        outputs = dict(zip(self._prefill_outputs, values, strict=True))
+        layers = range(self._spec.num_layers)
+        caches = [
+            PromptCache(
+                [outputs[f"prompt_key_{layer}"][row] for layer in layers],
+                [outputs[f"prompt_value_{layer}"][row] for layer in layers],
+            )
+            for row in range(len(tokens))
+        ]
+        return {name: outputs[f"param_{name}"] for name in self._spec.arguments}, caches
+
+    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
+        return CpuDecoder(self._step, self._spec, prompt, paths, steps)
+
+
+class CpuDecoder:
+    """One series' decoding with every input and output bound once to memory held here."""
+
+    def __init__(
+        self, session: Any, spec: ModelSpec, prompt: PromptCache, paths: int, steps: int
+    ) -> None:
+        self._session, self._spec = session, spec
+        self._cache = SuffixCache(spec, paths, steps)
+        shape = (paths, spec.num_heads, spec.head_dim)
+        layers = range(spec.num_layers)
+        self.tokens: Array = np.zeros((paths, spec.num_features), np.float32)
+        self._cos = np.zeros((1, spec.head_dim // 2), np.float32)
+        self._sin = np.zeros_like(self._cos)
+        self._new_keys = [np.empty(shape, np.float32) for _ in layers]
+        self._new_values = [np.empty(shape, np.float32) for _ in layers]
+        self._arguments = {name: np.empty(paths, np.float32) for name in spec.arguments}
+        self._binding = session.io_binding()
+        self._bound: dict[str, tuple[Array, Any]] = {}  # keeps bound memory alive
+        for name, array in (("tokens", self.tokens), ("cos", self._cos), ("sin", self._sin)):
+            self._bind_input(name, array)
+        for layer in layers:
+            self._bind_input(f"prompt_key_{layer}", prompt.keys[layer])
+            self._bind_input(f"prompt_value_{layer}", prompt.values[layer])
+            self._bind_output(f"new_key_{layer}", self._new_keys[layer])
+            self._bind_output(f"new_value_{layer}", self._new_values[layer])
+        for name, array in self._arguments.items():
+            self._bind_output(f"param_{name}", array)
+        self._bind_cache()
+
+    def step(self, cos: Array, sin: Array) -> dict[str, Array]:
+        """See `protocol.Decoder.step`."""
+        if self._cache.reserve():
+            self._bind_cache()
+        self._cos[0], self._sin[0] = cos, sin
+        self._session.run_with_iobinding(self._binding)
+        self._cache.append(self._new_keys, self._new_values)
+        return self._arguments
+
+    def _bind_cache(self) -> None:
+        self._bind_input("suffix_mask", self._cache.mask)
+        for layer in range(self._spec.num_layers):
+            self._bind_input(f"suffix_key_{layer}", self._cache.keys[layer])
+            self._bind_input(f"suffix_value_{layer}", self._cache.values[layer])
+
+    def _bind_input(self, name: str, array: Array) -> None:
+        self._binding.bind_ortvalue_input(name, self._value(name, array))
+
+    def _bind_output(self, name: str, array: Array) -> None:
+        self._binding.bind_ortvalue_output(name, self._value(name, array))
+
+    def _value(self, name: str, array: Array) -> Any:
+        """An OrtValue on the memory of `array`."""
+        value = _onnxruntime().OrtValue.ortvalue_from_numpy(array)
+        self._bound[name] = (array, value)
+        return value
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise missing("onnxruntime", "cpu", "forecasting") from error
+    return onnxruntime
+
+
+def _session(path: str, threads: int) -> Any:
+    ort = _onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise BackendError(f"{path}: onnxruntime cannot load this graph: {error}") from error

@@ -1,0 +1,41 @@
+"""What a backend offers to the sampling loop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.kv_cache import PromptCache
+
+Array = NDArray[np.float32]
+Arguments = dict[str, Array]
+
+
+class Decoder(Protocol):
+    """Decoding of one series: a token for every path at a time, over a shared prompt."""
+
+    tokens: Array
+    """[paths, features]: the caller writes the next tokens here."""
+
+    def step(self, cos: Array, sin: Array) -> Arguments:
+        """Run `tokens` at the position whose rotary rows are cos and sin [head_dim / 2].
+
+        Returns a [paths] array for each argument of the head, valid until the next call.
+        """
+
+
+class Backend(Protocol):
+    """An engine with the prefill and the step graph of one bundle loaded."""
+
+    name: str
+
+    def prefill(self, tokens: Array, cos: Array, sin: Array) -> tuple[Arguments, list[PromptCache]]:
+        """Encode prompts [series, context, features] of one length.
+
+        Returns the arguments at every position, [series, context] each, and a cache a series.
+        """
+
+    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> Decoder:
+        """Prepare at most `steps` steps of `paths` paths after `prompt`."""

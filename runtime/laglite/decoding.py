@@ -1,0 +1,135 @@
+"""Decoding: the sampling loop from a prompt's cache to `[paths, horizon]` samples."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.backends.protocol import Arguments, Backend, Decoder
+from laglite.errors import LagliteError
+from laglite.heads import HEADS
+from laglite.kv_cache import PromptCache
+from laglite.rope import rotary_tables
+from laglite.spec import ModelSpec
+from laglite.tokens import Prompt, static_features
+from laglite.window import Window
+
+Array = NDArray[np.float32]
+
+
+def prefill(
+    backend: Backend, spec: ModelSpec, prompt: Prompt, length: int
+) -> tuple[Arguments, PromptCache]:
+    """Run the prompt once.
+
+    `length` is that of the whole sequence, prompt and horizon, on which dynamic rotary scaling
+    depends. Returns the head's arguments [tokens] and the prompt's cache.
+    """
+    cos, sin = rotary_tables(spec, length)
+    count = len(prompt.tokens)
+    arguments, caches = backend.prefill(prompt.tokens[None], cos[:count], sin[:count])
+    return {name: values[0] for name, values in arguments.items()}, caches[0]
+
+
+def sample_paths(
+    backend: Backend,
+    spec: ModelSpec,
+    prompt: Prompt,
+    calendar: Array,
+    uniforms: NDArray[np.float64],
+    *,
+    nonnegative: bool,
+    shards: int,
+) -> Array:
+    """Draw sample paths after a prompt.
+
+    `calendar` [horizon, 6] belongs to the forecast's own time stamps, `uniforms`
+    [horizon, 2, paths] decide the draws. Paths are split over `shards` threads, which does not
+    change them. Returns float32 [paths, horizon] in data units. Raises LagliteError if the model
+    yields values that are not finite.
+    """
+    horizon, _, paths = uniforms.shape
+    rotary = rotary_tables(spec, len(prompt.tokens) + horizon - 1)
+    arguments, cache = prefill(backend, spec, prompt, len(rotary[0]))
+    last = {name: values[-1] for name, values in arguments.items()}
+
+    def run(part: slice) -> Array:
+        own = uniforms[:, :, part]
+        decoder = backend.decoder(cache, own.shape[2], horizon - 1)
+        return _decode(decoder, spec, prompt, last, calendar, own, rotary, nonnegative)
+
+    bounds = np.linspace(0, paths, min(shards, paths) + 1).astype(int)
+    parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    if len(parts) == 1:
+        scaled = run(parts[0])
+    else:
+        with ThreadPoolExecutor(len(parts)) as pool:
+            scaled = np.concatenate(list(pool.map(run, parts)))
+    samples = prompt.window.to_data(scaled)
+    if not np.isfinite(samples).all():
+        raise LagliteError(
+            "the model's forecast is not finite; the history may span too many orders of magnitude"
+        )
+    return np.rint(samples) if spec.head == "neg_bin" else samples
+
+
+def _decode(
+    decoder: Decoder,
+    spec: ModelSpec,
+    prompt: Prompt,
+    last: Arguments,
+    calendar: Array,
+    uniforms: NDArray[np.float64],
+    rotary: tuple[Array, Array],
+    nonnegative: bool,
+) -> Array:
+    """One shard: returns scaled samples [paths, horizon]."""
+    horizon, _, paths = uniforms.shape
+    head, window, count = HEADS[spec.head], prompt.window, len(prompt.tokens)
+    floor = window.to_scaled(np.zeros(1))[0]
+    history = PathHistory(spec, window, paths, horizon)
+    fill_static(decoder.tokens, spec, window)
+    arguments = {name: np.broadcast_to(value, paths) for name, value in last.items()}
+    for step in range(horizon):
+        draws = head.sample(arguments, uniforms[step], window)
+        history.append(np.maximum(draws, floor) if nonnegative else draws)
+        if step + 1 < horizon:
+            history.write_tokens(decoder.tokens, calendar[step])
+            arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
+    return history.drawn
+
+
+def fill_static(tokens: Array, spec: ModelSpec, window: Window) -> None:
+    """Write the features that stay the same over the horizon into tokens [paths, features]."""
+    lags = len(spec.lags)
+    tokens[:, lags : lags + 2] = static_features(window)
+
+
+class PathHistory:
+    """The scaled values each path looks back on: the window's, then its own."""
+
+    def __init__(self, spec: ModelSpec, window: Window, paths: int, horizon: int) -> None:
+        self._spec = spec
+        self._values = np.empty((paths, spec.max_lag + horizon), np.float32)
+        self._values[:, : spec.max_lag] = window.scaled[len(window.scaled) - spec.max_lag :]
+        self._columns = spec.max_lag - np.asarray(spec.lags)
+        self._length = 0
+
+    @property
+    def drawn(self) -> Array:
+        """What has been appended: [paths, steps]."""
+        return self._values[:, self._spec.max_lag : self._spec.max_lag + self._length]
+
+    def append(self, values: NDArray[np.floating]) -> None:
+        """Add one value a path, [paths]."""
+        self._values[:, self._spec.max_lag + self._length] = values
+        self._length += 1
+
+    def write_tokens(self, tokens: Array, calendar: Array) -> None:
+        """Write lags and calendar of the last value's token into tokens [paths, features]."""
+        lags = len(self._spec.lags)
+        tokens[:, :lags] = self._values[:, self._columns + (self._length - 1)]
+        if self._spec.calendar:
+            tokens[:, lags + 2 :] = calendar

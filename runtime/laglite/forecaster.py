@@ -1,0 +1,273 @@
+"""The public API: load a model, forecast series, score observed values."""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from laglite.backends import Backend, open_backend
+from laglite.bundle import Bundle, locate, open_bundle
+from laglite.decoding import prefill, sample_paths
+from laglite.errors import InputError, LagliteWarning
+from laglite.forecast import Forecast, Score
+from laglite.frequency import timestamps
+from laglite.heads import HEADS
+from laglite.randomness import fresh_seed, path_uniforms
+from laglite.spec import ModelSpec
+from laglite.tokens import TimeAxis, encode
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class Forecaster:
+    """A model ready to forecast. Build one with `Forecaster.load`.
+
+    Calls do not change it, so that one Forecaster may serve several threads.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
+        self.bundle, self.backend, self._threads = bundle, backend, threads
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        backend: str = "auto",
+        precision: str = "fp32",
+        threads: int | None = None,
+    ) -> Forecaster:
+        """Open a bundle directory, or a shipped model by name (None: "base").
+
+        `threads` is how many sample paths' shards run at once (None: the cores this process may
+        use). Raises BundleError, BackendError, InputError.
+        """
+        if threads is None:
+            count = available_cores()
+        else:
+            count = whole_number("threads", threads)
+        bundle = open_bundle(locate(path))
+        return cls(bundle, open_backend(backend, bundle, precision, count), count)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's specification."""
+        return self.bundle.spec
+
+    def predict(
+        self,
+        target: ArrayLike,
+        *,
+        horizon: int,
+        start: Any = None,
+        freq: Any = None,
+        num_samples: int = 100,
+        context_length: int | None = None,
+        seed: int | None = None,
+        nonnegative: bool = False,
+        item_id: str | None = None,
+    ) -> Forecast:
+        """Forecast the `horizon` values after `target`.
+
+        `target` is 1-D numbers with NaN for missing values; `start` is the time of its first value
+        and `freq` a pandas alias. Without both, calendar features are 0. `seed` makes the samples
+        repeatable, whatever else is forecast beside them. Raises InputError.
+        """
+        horizon = whole_number("horizon", horizon)
+        num_samples = whole_number("num_samples", num_samples)
+        history = as_history(target, item_id)
+        context = self._context(context_length, horizon)
+        axis = self._axis(start, freq)
+        spec = self.spec
+        prompt = encode(spec, history, axis, context)
+        seed = fresh_seed() if seed is None else operator.index(seed)
+        samples = sample_paths(
+            self.backend,
+            spec,
+            prompt,
+            axis.calendar(len(history), horizon),
+            path_uniforms(seed, prompt.window, horizon, num_samples),
+            nonnegative=nonnegative,
+            shards=self._threads,
+        )
+        first = None
+        if axis.start is not None and axis.freq is not None:
+            first = timestamps(axis.start, axis.freq, len(history), 1)[0]
+        return Forecast(samples, first, axis.freq, item_id)
+
+    def predict_batch(
+        self,
+        targets: Sequence[ArrayLike],
+        *,
+        horizon: int,
+        start: Any = None,
+        freq: Any = None,
+        num_samples: int = 100,
+        context_length: int | None = None,
+        seed: int | None = None,
+        nonnegative: bool = False,
+        item_ids: Sequence[str] | None = None,
+    ) -> list[Forecast]:
+        """Forecast several series of any lengths; see `predict`.
+
+        `start` is one time for all or a list with one for each, and so is `freq`. With a seed,
+        each series gets the very samples it would get alone.
+        """
+        count = len(targets)
+        starts = _for_each("start", start, count)
+        freqs = _for_each("freq", freq, count)
+        names = _for_each("item_ids", item_ids, count)
+        seed = fresh_seed() if seed is None else seed
+        forecasts = []
+        for row, target in enumerate(targets):
+            try:
+                forecast = self.predict(
+                    target,
+                    horizon=horizon,
+                    start=starts[row],
+                    freq=freqs[row],
+                    num_samples=num_samples,
+                    context_length=context_length,
+                    seed=seed,
+                    nonnegative=nonnegative,
+                    item_id=names[row],
+                )
+            except InputError as error:
+                raise InputError(f"series {row}: {error}") from error
+            forecasts.append(forecast)
+        return forecasts
+
+    def score(
+        self,
+        history: ArrayLike,
+        observed: ArrayLike,
+        *,
+        start: Any = None,
+        freq: Any = None,
+        context_length: int | None = None,
+    ) -> Score:
+        """Distributions of `observed`, the values after `history`, each given all before it.
+
+        loc and scale come from `history` alone: this is the function the model is trained on.
+        Raises InputError.
+        """
+        values = as_history(history)
+        known = as_history(observed, "observed", may_be_missing=True)
+        context = self._context(context_length, len(known))
+        axis = self._axis(start, freq)
+        prompt = encode(self.spec, values, axis, context, known[:-1])
+        arguments, _ = prefill(self.backend, self.spec, prompt, len(prompt.tokens))
+        params = {name: each[-len(known) :] for name, each in arguments.items()}
+        head, window = HEADS[self.spec.head], prompt.window
+        there = np.nan_to_num(known)  # NaN comes back below
+        gone = np.isnan(known)
+        return Score(
+            params,
+            window.loc,
+            window.scale,
+            np.where(gone, np.nan, head.log_prob(params, there, window)),
+            np.where(gone, np.nan, head.cdf(params, there, window)),
+        )
+
+    def _context(self, context_length: int | None, horizon: int) -> int:
+        """The prompt's length, checked to fit the model together with the horizon."""
+        spec = self.spec
+        if context_length is None:
+            context = spec.context_length
+        else:
+            context = whole_number("context_length", context_length)
+        most = spec.max_positions
+        if most is not None and context + horizon - 1 > most:
+            raise InputError(
+                f"context {context} and horizon {horizon} need {context + horizon - 1} positions, "
+                f"but this model has {most}: shorten one of them"
+            )
+        return context
+
+    def _axis(self, start: Any, freq: Any) -> TimeAxis:
+        """The time axis, with a warning where the model will miss it."""
+        if start is not None and freq is not None:
+            return TimeAxis.of(start, freq)
+        if start is not None or freq is not None:
+            given, absent = ("start", "freq") if freq is None else ("freq", "start")
+            warnings.warn(
+                f"{given} without {absent}: the forecast uses no calendar features",
+                LagliteWarning,
+                stacklevel=3,
+            )
+        elif self.spec.calendar and not self.spec.calendar_optional:
+            warnings.warn(
+                "this model was trained with calendar features on every series; without start "
+                "and freq they are 0 and its forecasts get worse",
+                LagliteWarning,
+                stacklevel=3,
+            )
+        return TimeAxis()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def whole_number(name: str, value: Any) -> int:
+    """`value` as an int of at least 1. Raises InputError that names the argument."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return number
+
+
+def as_history(
+    target: ArrayLike, name: str | None = None, *, may_be_missing: bool = False
+) -> NDArray[np.float64]:
+    """Checked values [length], float64 with NaN where missing.
+
+    Raises InputError for other shapes and types, infinite values, and nothing observed.
+    """
+    label = "target" if name is None else repr(name)
+    if isinstance(target, np.ma.MaskedArray):
+        target = target.astype(np.float64).filled(np.nan)
+    try:
+        values = np.asarray(target)
+        if values.dtype.kind not in "fiub":
+            values = np.asarray(target, np.float64) if values.dtype.kind == "O" else values
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{values.dtype} values")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{label}: values must be numbers, NaN where missing ({error})") from error
+    values = values.astype(np.float64)
+    if values.ndim != 1:
+        raise InputError(f"{label}: a series is 1-D, not of shape {values.shape}")
+    if len(values) == 0:
+        raise InputError(f"{label}: the series is empty")
+    beyond = np.abs(values) > FLOAT32_MAX
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise InputError(f"{label}: value {row} is {values[row]}, beyond what float32 can hold")
+    if np.isnan(values).all() and not may_be_missing:
+        raise InputError(f"{label}: all {len(values)} values are missing")
+    return values
+
+
+def _for_each(name: str, value: Any, count: int) -> Sequence[Any]:
+    """One value for every series, from one for all or a sequence of them."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        if len(value) != count:
+            raise InputError(f"{name} has {len(value)} entries for {count} series")
+        return list(value)
+    return [value] * count
+
+
