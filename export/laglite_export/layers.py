@@ -12,6 +12,7 @@ from laglite_export.graph_builder import GraphBuilder
 
 Weights = Mapping[str, NDArray[np.float32]]
 RMS_EPS = 1e-5
+HEAD_COLUMNS = 16
 FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -87,24 +88,25 @@ def head(
 ) -> None:
     """Final norm, one projection an argument, domain map; declares the `param_*` outputs."""
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
+    # Padded to a vector of columns: elementwise kernels round elements that do not fill a vector
+    # differently, and samples would depend on how many paths are decoded together.
+    rows = np.zeros((HEAD_COLUMNS, spec.width), np.float32)
+    bias = np.zeros(HEAD_COLUMNS, np.float32)
+    for index in range(len(spec.arguments)):
+        rows[index] = weights[f"param_proj.proj.{index}.weight"][0]
+        bias[index] = weights[f"param_proj.proj.{index}.bias"][0]
+    raw = linear(g, x, "head.weight", rows, "head")
+    raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
+    positive = g.op("Softplus", raw, scope="head")
     for index, argument in enumerate(spec.arguments):
         scope = f"head.{argument}"
-        # A vector on the right drops the last axis.
-        row = weights[f"param_proj.proj.{index}.weight"][0]
-        bias = weights[f"param_proj.proj.{index}.bias"].reshape(())
-        raw = g.op("MatMul", x, g.weight(f"{scope}.weight", row), scope=scope)
-        raw = g.op("Add", raw, g.constant(f"{scope}.bias", bias), scope=scope)
-        g.output(f"param_{argument}", _domain_map(g, spec.head, argument, raw, scope), shape)
-
-
-def _domain_map(g: GraphBuilder, family: str, argument: str, raw: str, scope: str) -> str:
-    """The same map as `laglite_train.distributions.domain_map`."""
-    if argument in ("loc", "logits"):
-        return raw
-    positive = g.op("Softplus", raw, scope=scope)
-    if argument == "df":
-        return g.op("Add", positive, g.constant("df_floor", np.float32(2.0)), scope=scope)
-    if argument == "scale":
-        floor = g.constant("scale_floor", np.float32(FLOAT32_EPS))
-        return g.op("Max", positive, floor, scope=scope)
-    return positive
+        column = g.constant(f"column_{index}", np.array(index, np.int64))
+        source = raw if argument in ("loc", "logits") else positive
+        value = g.op("Gather", source, column, scope=scope, axis=-1)
+        # The same map as laglite_train.distributions.domain_map.
+        if argument == "df":
+            value = g.op("Add", value, g.constant("df_floor", np.float32(2.0)), scope=scope)
+        elif argument == "scale":
+            floor = g.constant("scale_floor", np.float32(FLOAT32_EPS))
+            value = g.op("Max", value, floor, scope=scope)
+        g.output(f"param_{argument}", value, shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -40,16 +41,10 @@ def build_step(
         query, key = rotate(g, query, cos, sin, scope), rotate(g, key, cos, sin, scope)
         suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, dim, "capacity"))
         suffix_value = g.input(f"suffix_value_{layer}", ("paths", heads, "capacity", dim))
-        own, weight = _own_attention(g, query, key, value, suffix_key, suffix_value, mask, scope)
-        mixed = _joint_attention(
-            g,
-            query,
-            own,
-            weight,
-            g.input(f"prompt_key_{layer}", (heads, dim + 1, "context + 1")),
-            g.input(f"prompt_value_{layer}", (heads, "context + 1", dim)),
-            scope,
-        )
+        own = _own_attention(g, query, key, value, suffix_key, suffix_value, mask, scope)
+        prompt_key = g.input(f"prompt_key_{layer}", (heads, dim + 1, "context + 1"))
+        prompt_value = g.input(f"prompt_value_{layer}", (heads, "context + 1", dim))
+        mixed = _joint_attention(g, query, own, prompt_key, prompt_value, scope)
         mixed = g.op("Reshape", mixed, g.shape(0, spec.width), scope=scope)
         x = attention_output(g, x, mixed, layer, weights)
         x = mlp(g, x, layer, weights)
@@ -57,6 +52,18 @@ def build_step(
         g.output(f"new_value_{layer}", value, ("paths", heads, dim))
     head(g, x, spec, weights, ("paths",))
     return g.build(metadata)
+
+
+class OwnAttention(NamedTuple):
+    """A path's attention over its own tokens, and what it needs to join the prompt's.
+
+    The highest score m and the total of exp(score - m), both [paths, heads, 1], and the mix of
+    values under the own softmax, [paths, heads, dim].
+    """
+
+    highest: str
+    total: str
+    mixed: str
 
 
 def _own_attention(
@@ -68,48 +75,57 @@ def _own_attention(
     suffix_value: str,
     mask: str,
     scope: str,
-) -> tuple[str, str]:
-    """Attention of each path over its own tokens: the suffix in the cache and the new one.
-
-    Returns the mix [paths, heads, dim] and the log of the sum of exponentials of its scores
-    [paths, heads, 1], by which it joins the prompt's part.
-    """
-    axes = g.shape(-1)
-    row = g.op("Unsqueeze", query, g.shape(2), scope=scope)
+) -> OwnAttention:
+    """Attention of each path over the suffix in the cache and its new token."""
+    last, between = g.shape(-1), g.shape(2)
+    row = g.op("Unsqueeze", query, between, scope=scope)
     cached = g.op("MatMul", row, suffix_key, scope=scope)  # [paths, heads, 1, capacity]
-    cached = g.op("Squeeze", g.op("Add", cached, mask, scope=scope), g.shape(2), scope=scope)
+    cached = g.op("Squeeze", g.op("Add", cached, mask, scope=scope), between, scope=scope)
     product = g.op("Mul", query, key, scope=scope)
-    itself = g.op("ReduceSum", product, axes, scope=scope, keepdims=1)
+    itself = g.op("ReduceSum", product, last, scope=scope, keepdims=1)
     scores = g.op("Concat", itself, cached, scope=scope, axis=-1)  # [paths, heads, 1 + capacity]
     highest = g.op("ReduceMax", scores, scope=scope, axes=[-1], keepdims=1)
-    powers = g.op("Exp", g.op("Sub", scores, highest, scope=scope), scope=scope)
-    total = g.op("ReduceSum", powers, axes, scope=scope, keepdims=1)
-    share = g.op("Div", powers, total, scope=scope)
-    log_total = g.op("Add", highest, g.op("Log", total, scope=scope), scope=scope)
+    share = g.op("Softmax", scores, scope=scope, axis=-1)
+    # The largest share is exp(0) / total. A sum would do, but its rounding depends on where a
+    # path lies in memory, and samples must not.
+    largest = g.op("ReduceMax", share, scope=scope, axes=[-1], keepdims=1)
+    total = g.op("Reciprocal", largest, scope=scope)
+    first = g.op("Slice", share, g.shape(0), g.shape(1), between, scope=scope)
     end = g.constant("end", np.array([np.iinfo(np.int64).max]))
-    first = g.op("Slice", share, g.shape(0), g.shape(1), g.shape(2), scope=scope)
-    rest = g.op("Slice", share, g.shape(1), end, g.shape(2), scope=scope)
-    rest = g.op("Unsqueeze", rest, g.shape(2), scope=scope)
-    mixed = g.op("Squeeze", g.op("MatMul", rest, suffix_value, scope=scope), g.shape(2), scope=scope)
+    rest = g.op("Slice", share, g.shape(1), end, between, scope=scope)
+    row = g.op("MatMul", g.op("Unsqueeze", rest, between, scope=scope), suffix_value, scope=scope)
+    mixed = g.op("Squeeze", row, between, scope=scope)
     mixed = g.op("Add", mixed, g.op("Mul", first, value, scope=scope), scope=scope)
-    return mixed, log_total
+    return OwnAttention(highest, total, mixed)
 
 
 def _joint_attention(
-    g: GraphBuilder, query: str, own: str, own_log: str, prompt_key: str, prompt_value: str, scope: str
+    g: GraphBuilder,
+    query: str,
+    own: OwnAttention,
+    prompt_key: str,
+    prompt_value: str,
+    scope: str,
 ) -> str:
-    """One softmax over prompt and own tokens, without copying either.
+    """One softmax over the prompt and a path's own tokens, without copying either.
 
     The prompt's keys have no path axis: scores are [heads, paths, dim + 1] x [heads, dim + 1,
-    1 + context]. The bordered first column receives the own part's log-sum-exp, so its share is
-    the own part's share. Returns [paths, heads, dim].
+    1 + context]. Their bordered first column receives the path's highest own score m, so that a
+    softmax over the row gives shares p of the prompt and e = exp(m) / (exp(m) + sum exp(prompt)).
+    With t the own total, the joint mix is (p . values + e * t * own) / (1 + e * (t - 1)), whose
+    divisor is at least 1. Returns [paths, heads, dim].
     """
-    extended = g.op("Concat", query, own_log, scope=scope, axis=-1)
+    extended = g.op("Concat", query, own.highest, scope=scope, axis=-1)
     extended = g.op("Transpose", extended, scope=scope, perm=[1, 0, 2])
     scores = g.op("MatMul", extended, prompt_key, scope=scope)  # [heads, paths, 1 + context]
     share = g.op("Softmax", scores, scope=scope, axis=-1)
     prompt = g.op("MatMul", share, prompt_value, scope=scope)
-    own_share = g.op("Slice", share, g.shape(0), g.shape(1), g.shape(2), scope=scope)
     prompt = g.op("Transpose", prompt, scope=scope, perm=[1, 0, 2])
-    own_share = g.op("Transpose", own_share, scope=scope, perm=[1, 0, 2])
-    return g.op("Add", prompt, g.op("Mul", own, own_share, scope=scope), scope=scope)
+    edge = g.op("Slice", share, g.shape(0), g.shape(1), g.shape(2), scope=scope)
+    edge = g.op("Transpose", edge, scope=scope, perm=[1, 0, 2])
+    one = g.constant("one", np.float32([1.0]))
+    rest = g.op("Sub", own.total, one, scope=scope)
+    divisor = g.op("Add", g.op("Mul", edge, rest, scope=scope), one, scope=scope)
+    own_share = g.op("Mul", edge, own.total, scope=scope)
+    mixed = g.op("Add", prompt, g.op("Mul", own_share, own.mixed, scope=scope), scope=scope)
+    return g.op("Div", mixed, divisor, scope=scope)
