@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from laglite.backends import open_backend
 from laglite.bundle import MANIFEST, SCHEMA_VERSION, open_bundle
 from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
 from laglite.verification import verify, write_cases
 from laglite.version import __version__
-from laglite_train.model import LagLlama
-
 from laglite_export.graph_builder import WeightFile
 from laglite_export.prefill_graph import build_prefill
 from laglite_export.step_graph import build_step
 from laglite_export.vectors import make_cases
+from laglite_train.model import LagLlama
 
 TOLERANCE = 1e-4
 PRECISION = "fp32"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from laglite.errors import missing
 
 
@@ -19,12 +20,11 @@ def export(
 ) -> None:
     """Turn CHECKPOINT, laglite's own or a published Lag-Llama .ckpt, into a bundle.
 
-    The bundle is validated against PyTorch before it appears. Nothing in the checkpoint is executed.
+    The bundle is validated against PyTorch before it appears; nothing in the checkpoint is run.
     """
     try:
-        from laglite_train.checkpoint import load_checkpoint
-
         from laglite_export.bundle_writer import export_bundle
+        from laglite_train.checkpoint import load_checkpoint
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "export", "laglite export") from error
     loaded = load_checkpoint(checkpoint)

@@ -1,9 +1,10 @@
-"""A thin layer over `onnx.helper`: named nodes, and weights kept once in a file beside the graphs."""
+"""A thin layer over `onnx.helper`: named nodes, and weights kept once in a file of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -89,11 +90,11 @@ class GraphBuilder:
         """A shape or list of axes."""
         return self.constant("shape/" + "_".join(map(str, dims)), np.array(dims, np.int64))
 
-    def op(self, kind: str, *inputs: str, scope: str, **attributes: object) -> str:
+    def op(self, kind: str, *inputs: str, scope: str, **attributes: Any) -> str:
         """Add a node of one output."""
         return self.ops(kind, 1, *inputs, scope=scope, **attributes)[0]
 
-    def ops(self, kind: str, count: int, *inputs: str, scope: str, **attributes: object) -> list[str]:
+    def ops(self, kind: str, count: int, *inputs: str, scope: str, **attributes: Any) -> list[str]:
         """Add a node of `count` outputs."""
         stem = f"{scope}/{kind}"
         number = self._counts[stem] = self._counts.get(stem, 0) + 1

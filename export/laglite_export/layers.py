@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from laglite.spec import ModelSpec
 from numpy.typing import NDArray
 
+from laglite.spec import ModelSpec
 from laglite_export.graph_builder import GraphBuilder
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -17,15 +17,15 @@ FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
 def linear(g: GraphBuilder, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
-    """x times the transpose of a torch weight [out, in]; x is [..., in]."""
+    """X times the transpose of a torch weight [out, in]; x is [..., in]."""
     return g.op("MatMul", x, g.weight(name, matrix.T), scope=scope)
 
 
 def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> str:
-    """x / sqrt(mean(x^2) + eps) * gain, in the pattern that onnxruntime fuses to one kernel."""
-    square = g.op("Pow", x, g.constant("two", np.float32([2.0])), scope=name)
+    """X / sqrt(mean(x^2) + eps) * gain, in the pattern that onnxruntime fuses to one kernel."""
+    square = g.op("Pow", x, g.constant("two", np.array([2.0], np.float32)), scope=name)
     mean = g.op("ReduceMean", square, scope=name, axes=[-1], keepdims=1)
-    eps = g.constant("rms_eps", np.float32([RMS_EPS]))
+    eps = g.constant("rms_eps", np.array([RMS_EPS], np.float32))
     root = g.op("Sqrt", g.op("Add", mean, eps, scope=name), scope=name)
     return g.op("Mul", g.op("Div", x, root, scope=name), g.weight(name, gain), scope=name)
 
@@ -71,7 +71,7 @@ def attention_output(g: GraphBuilder, x: str, mixed: str, layer: int, weights: W
 
 
 def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
-    """x + c_proj(silu(c_fc1 n) * c_fc2 n), n the normalised x."""
+    """X + c_proj(silu(c_fc1 n) * c_fc2 n), n the normalised x."""
     scope = f"h.{layer}.mlp"
     prefix = f"transformer.{scope}"
     normed = rms_norm(g, x, f"h.{layer}.rms_2", weights[f"transformer.h.{layer}.rms_2.scale"])

@@ -1,4 +1,4 @@
-"""The prefill graph: one pass over prompts, giving every position's distribution and the prompt KV."""
+"""The prefill graph: one pass over prompts for all positions' distributions and the prompt KV."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from laglite.spec import ModelSpec
 
+from laglite.spec import ModelSpec
 from laglite_export.graph_builder import GraphBuilder, WeightFile
 from laglite_export.layers import (
     Weights,
@@ -58,7 +58,7 @@ def _causal_mask(g: GraphBuilder, cos: str) -> str:
     """[context, context]: 0 where a token may look, -inf above the diagonal."""
     length = g.op("Slice", g.op("Shape", cos, scope="mask"), g.shape(0), g.shape(1), scope="mask")
     square = g.op("Concat", length, length, scope="mask", axis=0)
-    value = onnx.numpy_helper.from_array(np.float32([-np.inf]))
+    value = onnx.numpy_helper.from_array(np.array([-np.inf], np.float32))
     blocked = g.op("ConstantOfShape", square, scope="mask", value=value)
     above = g.constant("mask/above", np.array(1, np.int64))
     return g.op("Trilu", blocked, above, scope="mask", upper=1)

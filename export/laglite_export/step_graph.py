@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from laglite.spec import ModelSpec
 
+from laglite.spec import ModelSpec
 from laglite_export.graph_builder import GraphBuilder, WeightFile
 from laglite_export.layers import (
     Weights,
@@ -123,7 +123,7 @@ def _joint_attention(
     prompt = g.op("Transpose", prompt, scope=scope, perm=[1, 0, 2])
     edge = g.op("Slice", share, g.shape(0), g.shape(1), g.shape(2), scope=scope)
     edge = g.op("Transpose", edge, scope=scope, perm=[1, 0, 2])
-    one = g.constant("one", np.float32([1.0]))
+    one = g.constant("one", np.array([1.0], np.float32))
     rest = g.op("Sub", own.total, one, scope=scope)
     divisor = g.op("Add", g.op("Mul", edge, rest, scope=scope), one, scope=scope)
     own_share = g.op("Mul", edge, own.total, scope=scope)

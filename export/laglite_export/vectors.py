@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from laglite.tokens import TimeAxis, encode
 from laglite.verification import Case
 from laglite_train.model import LagLlama

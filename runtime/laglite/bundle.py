@@ -113,7 +113,7 @@ def open_bundle(path: Path) -> Bundle:
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BundleError(f"{file}: cannot be read; is {path} a laglite bundle?") from error
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -61,7 +62,7 @@ def sample_paths(
         return _decode(decoder, spec, prompt, last, calendar, own, rotary, nonnegative)
 
     bounds = np.linspace(0, paths, min(shards, paths) + 1).astype(int)
-    parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     if len(parts) == 1:
         scaled = run(parts[0])
     else:

@@ -39,11 +39,11 @@ class Forecast:
 
     @property
     def num_samples(self) -> int:
-        return self.samples.shape[0]
+        return len(self.samples)
 
     @property
     def prediction_length(self) -> int:
-        return self.samples.shape[1]
+        return int(self.samples.shape[1])
 
     @property
     def index(self) -> Timestamps | None:
@@ -59,7 +59,8 @@ class Forecast:
     @property
     def mean(self) -> NDArray[np.float32]:
         """Mean over paths, float32 [horizon]."""
-        return self.samples.mean(axis=0, dtype=np.float64).astype(np.float32)
+        mean: NDArray[np.float32] = self.samples.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
 
     @property
     def median(self) -> NDArray[np.float32]:
@@ -76,7 +77,8 @@ class Forecast:
         below = int(rank)
         above = min(below + 1, self.num_samples - 1)
         low, high = self._sorted[below].astype(np.float64), self._sorted[above]
-        return (low + (rank - below) * (high - low)).astype(np.float32)
+        between: NDArray[np.float32] = (low + (rank - below) * (high - low)).astype(np.float32)
+        return between
 
     def interval(self, coverage: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Lower and upper end of the central interval that holds `coverage` of the paths."""

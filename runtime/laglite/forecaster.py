@@ -49,10 +49,7 @@ class Forecaster:
         `threads` is how many sample paths' shards run at once (None: the cores this process may
         use). Raises BundleError, BackendError, InputError.
         """
-        if threads is None:
-            count = available_cores()
-        else:
-            count = whole_number("threads", threads)
+        count = available_cores() if threads is None else whole_number("threads", threads)
         bundle = open_bundle(locate(path))
         return cls(bundle, open_backend(backend, bundle, precision, count), count)
 
@@ -239,15 +236,15 @@ def as_history(
     """
     label = "target" if name is None else repr(name)
     if isinstance(target, np.ma.MaskedArray):
-        target = target.astype(np.float64).filled(np.nan)
+        target = np.ma.filled(target.astype(np.float64), np.nan)
     try:
         values = np.asarray(target)
-        if values.dtype.kind not in "fiub":
-            values = np.asarray(target, np.float64) if values.dtype.kind == "O" else values
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"{values.dtype} values")
+        if values.dtype.kind == "O":  # such as a list with None for missing values
+            values = values.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{label}: values must be numbers, NaN where missing ({error})") from error
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{label}: values must be numbers, NaN where missing, not {values.dtype}")
     values = values.astype(np.float64)
     if values.ndim != 1:
         raise InputError(f"{label}: a series is 1-D, not of shape {values.shape}")
@@ -269,5 +266,3 @@ def _for_each(name: str, value: Any, count: int) -> Sequence[Any]:
             raise InputError(f"{name} has {len(value)} entries for {count} series")
         return list(value)
     return [value] * count
-
-

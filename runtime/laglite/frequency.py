@@ -87,6 +87,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
     `2021-03`, `2021-03-04`, `2021-03-04 05:00`). A time zone is dropped: the wall-clock time
     stays, since that is what the calendar features mean. Raises InputError.
     """
+    stamp: np.datetime64
     try:
         if hasattr(value, "to_timestamp"):
             value = value.to_timestamp()
@@ -99,10 +100,10 @@ def parse_timestamp(value: Any) -> np.datetime64:
                 stamp = np.datetime64(datetime.fromisoformat(text).replace(tzinfo=None), "us")
         elif isinstance(value, datetime):
             stamp = np.datetime64(value.replace(tzinfo=None), "us")
-        elif isinstance(value, (np.datetime64, date)):
+        elif isinstance(value, date):
             stamp = np.datetime64(value, "us")
         else:
-            raise ValueError("not a point in time")
+            stamp = np.datetime64("NaT") if value is None else value.astype("datetime64[us]")
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{value!r} is not a timestamp; write ISO dates such as 2021-03-04 or 2021-03-04 05:00"
@@ -145,7 +146,8 @@ def _day_of_month(
     if at_month_end and not freq.alias.split("-")[0].endswith("S"):
         return last_days
     days = months.astype("datetime64[D]") + (day - month.astype("datetime64[D]"))
-    return np.minimum(days, last_days)
+    kept: Timestamps = np.minimum(days, last_days)
+    return kept
 
 
 def step_numbers(times: Timestamps, freq: Frequency) -> NDArray[np.int64]:
@@ -156,13 +158,15 @@ def step_numbers(times: Timestamps, freq: Frequency) -> NDArray[np.int64]:
     first = times[0]
     if freq.unit in TICK_MICROSECONDS or freq.unit == "W":
         unit = TICK_MICROSECONDS["D"] * 7 if freq.unit == "W" else TICK_MICROSECONDS[freq.unit]
-        elapsed = (times - first).astype("timedelta64[us]").astype(np.int64)
-        return elapsed // (unit * freq.multiple)
-    days = times.astype("datetime64[D]")
-    if freq.unit == "B":
-        return np.busday_count(days[0], days).astype(np.int64) // freq.multiple
-    months = days.astype("datetime64[M]").astype(np.int64)
-    return (months - months[0]) // (PERIOD_MONTHS[freq.unit] * freq.multiple)
+        units = (times - first).astype("timedelta64[us]").astype(np.int64) // unit
+    elif freq.unit == "B":
+        days = times.astype("datetime64[D]")
+        units = np.busday_count(days[0], days).astype(np.int64)
+    else:
+        months = times.astype("datetime64[M]").astype(np.int64)
+        units = (months - months[0]) // PERIOD_MONTHS[freq.unit]
+    steps: NDArray[np.int64] = units // freq.multiple
+    return steps
 
 
 def infer_frequency(times: Timestamps) -> Frequency:

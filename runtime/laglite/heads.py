@@ -82,7 +82,7 @@ class NegativeBinomial:
         # Bracket from above by doubling the mean plus spread, then bisect to the smallest count
         # whose distribution function reaches the uniform.
         high = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
-        target = np.minimum(target, 1 - 1e-15)  # an uniform of 1 would be an infinite count
+        target = np.minimum(target, 1 - 1e-15)  # a uniform of 1 would be an infinite count
         while (short := _neg_bin_cdf(high, count, odds) < target).any():
             high = np.where(short, 2 * high + 1, high)
         low = np.full_like(high, -1.0)
@@ -90,7 +90,8 @@ class NegativeBinomial:
             middle = np.floor((low + high) / 2)
             enough = _neg_bin_cdf(middle, count, odds) >= target
             high, low = np.where(enough, middle, high), np.where(enough, low, middle)
-        return (high - window.loc) / window.scale
+        counts: Array = (high - window.loc) / window.scale
+        return counts
 
     def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
         count, odds = self._count_and_odds(arguments, window)

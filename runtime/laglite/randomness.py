@@ -16,9 +16,7 @@ def fresh_seed() -> int:
     return secrets.randbits(63)
 
 
-def path_uniforms(
-    seed: int, window: Window, horizon: int, paths: int
-) -> NDArray[np.float64]:
+def path_uniforms(seed: int, window: Window, horizon: int, paths: int) -> NDArray[np.float64]:
     """Uniforms in (0, 1] for every step and path: float64 [horizon, 2, paths].
 
     The stream is Philox keyed by a hash of the seed and the series' own window, so that it does

@@ -10,10 +10,8 @@ from laglite.spec import ModelSpec
 BASE = 10000.0
 
 
-def rotary_tables(
-    spec: ModelSpec, length: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """cos and sin of positions `0 .. length - 1`, float32 [length, head_dim / 2] each.
+def rotary_tables(spec: ModelSpec, length: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Cos and sin of positions `0 .. length - 1`, float32 [length, head_dim / 2] each.
 
     `length` is the whole sequence, prompt and horizon: "dynamic" scaling (NTK-aware) changes the
     base with it once it exceeds `max_context_length`. "nope" rotates nothing. Angles are formed in

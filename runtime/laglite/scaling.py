@@ -15,7 +15,7 @@ CONSTANT_SCALE = 0.01  # of `iqr` for a constant series, as a share of its level
 
 
 def fit_scale(values: NDArray[np.floating], rule: str) -> tuple[float, float]:
-    """loc and scale of one window by `rule`.
+    """Loc and scale of one window by `rule`.
 
     `values` [count] are the observed values only, at least one of them. Returns Python floats.
     """
@@ -44,8 +44,11 @@ def _quartile(ordered: NDArray[np.float32], probability: float) -> np.float32:
     weight = rank - np.float32(below)
     low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
     if weight < 0.5:
-        return np.float32(low + weight * (high - low))
-    return np.float32(high - (high - low) * (np.float32(1) - weight))
+        between = low + weight * (high - low)
+    else:
+        between = high - (high - low) * (np.float32(1) - weight)
+    quartile: np.float32 = np.float32(between)
+    return quartile
 
 
 def _fit_iqr(values: NDArray[np.float64]) -> tuple[float, float]:

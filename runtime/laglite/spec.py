@@ -128,7 +128,12 @@ class ModelSpec:
         ]
         if absent:
             raise SpecError(f"model setting {absent[0]!r} is missing")
-        wanted = {"bool": bool, "str": str, "int": int, "float": (int, float)}
+        wanted: dict[str, type | tuple[type, ...]] = {
+            "bool": bool,
+            "str": str,
+            "int": int,
+            "float": (int, float),
+        }
         for name, value in values.items():
             kind = wanted.get(str(fields[name].type))
             if kind is not None and (

@@ -15,7 +15,7 @@ _TINY = 1e-300
 
 
 def log_gamma(x: ArrayLike) -> Array:
-    """log |Gamma(x)|, elementwise."""
+    """Log |Gamma(x)|, elementwise."""
     return np.asarray(_lgamma(np.asarray(x, np.float64)), np.float64)
 
 
@@ -37,7 +37,8 @@ def regularized_beta(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
         log_front = p * np.log(y) + q * np.log1p(-y)
     log_front = log_front + log_gamma(p + q) - log_gamma(p) - log_gamma(q)
     tail = np.exp(log_front) / p * _beta_fraction(p, q, y)
-    return np.clip(np.where(swap, 1 - tail, tail), 0.0, 1.0)
+    result: Array = np.clip(np.where(swap, 1 - tail, tail), 0.0, 1.0)
+    return result
 
 
 def _beta_fraction(a: Array, b: Array, x: Array) -> Array:

@@ -79,7 +79,7 @@ def encode(
     if spec.calendar:
         tokens[:, lags + 2 :] = axis.calendar(first, count)
         if spec.history == "zeros" and first < 0:
-            tokens[: -first, lags + 2 :] = 0.0  # the published padding has no calendar
+            tokens[:-first, lags + 2 :] = 0.0  # the published padding has no calendar
     return Prompt(window, tokens)
 
 

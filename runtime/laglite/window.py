@@ -51,9 +51,7 @@ def build_window(history: NDArray[np.float64], spec: ModelSpec, context_length: 
     values = history[-length:]
     observed = ~np.isnan(values)
     if not observed.any():
-        raise InputError(
-            f"the last {len(values)} values, all that the model looks at, are missing"
-        )
+        raise InputError(f"the last {len(values)} values, all that the model looks at, are missing")
     loc, scale = fit_scale(values[observed], spec.scaling)
     if spec.history == "zeros":
         tokens = context_length

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from laglite.errors import CheckpointError, SpecError
-from laglite.spec import ModelSpec, default_mlp_width
 from torch import Tensor
 
+from laglite.errors import CheckpointError, SpecError
+from laglite.spec import ModelSpec, default_mlp_width
 from laglite_train.lightning_module import CHECKPOINT_FORMAT
 from laglite_train.model import LagLlama
 
@@ -118,9 +118,7 @@ def _published_spec(hyper: Mapping[str, Any], state: Mapping[str, Any]) -> Model
     distribution = getattr(type(kwargs["distr_output"]), "qualified_name", None)
     if distribution not in DISTRIBUTIONS:
         supported = ", ".join(sorted(set(DISTRIBUTIONS.values())))
-        raise CheckpointError(
-            f"its distribution head is not supported; laglite has {supported}"
-        )
+        raise CheckpointError(f"its distribution head is not supported; laglite has {supported}")
     if kwargs["input_size"] != 1:
         raise CheckpointError(f"input_size is {kwargs['input_size']}; only univariate models")
     rope = kwargs.get("rope_scaling") or {"type": "none"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from laglite.errors import InputError
 from laglite.spec import ModelSpec
-
 from laglite_train.windows import SamplingConfig
 
 
@@ -62,7 +62,9 @@ def read_config(path: Path) -> TrainConfig:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: a training config is a mapping of keys, such as model: and data:")
+        raise InputError(
+            f"{path}: a training config is a mapping of keys, such as model: and data:"
+        )
     try:
         config = _build(TrainConfig, values, "")
     except ValueError as error:

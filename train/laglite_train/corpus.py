@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from laglite.errors import InputError
 from laglite.tokens import TimeAxis
-from numpy.typing import NDArray
 
 COLUMNS = ("item_id", "start", "freq", "target")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from laglite.spec import HEAD_ARGUMENTS
 from torch import Tensor
 from torch.distributions import NegativeBinomial, Normal, StudentT
 from torch.nn import functional as F
+
+from laglite.spec import HEAD_ARGUMENTS
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 
@@ -47,7 +48,7 @@ def negative_log_likelihood(
         args = (arguments["df"], arguments["loc"], arguments["scale"])
         log_density = StudentT(*args, validate_args=False).log_prob(scaled)
     else:
-        log_density = Normal(
-            arguments["loc"], arguments["scale"], validate_args=False
-        ).log_prob(scaled)
+        log_density = Normal(arguments["loc"], arguments["scale"], validate_args=False).log_prob(
+            scaled
+        )
     return scale.log() - log_density

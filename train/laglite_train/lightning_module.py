@@ -9,10 +9,10 @@ from typing import Any
 
 import lightning
 import torch
-from laglite.spec import ModelSpec
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from laglite.spec import ModelSpec
 from laglite_train.config import OptimiserConfig, RunConfig, TrainConfig
 from laglite_train.corpus import SeriesSet
 from laglite_train.distributions import negative_log_likelihood

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from laglite.rope import rotary_tables
-from laglite.spec import ModelSpec
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from laglite.rope import rotary_tables
+from laglite.spec import ModelSpec
 from laglite_train.distributions import domain_map
 
 

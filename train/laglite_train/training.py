@@ -7,10 +7,10 @@ from pathlib import Path
 
 import lightning
 import torch
-from laglite.errors import InputError
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
+from laglite.errors import InputError
 from laglite_train.config import TrainConfig
 from laglite_train.corpus import read_corpus
 from laglite_train.lightning_module import ForecastModule, WindowData

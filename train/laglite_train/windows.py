@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from laglite.spec import ModelSpec
-from laglite.tokens import TimeAxis, encode
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from laglite.spec import ModelSpec
+from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import Series, SeriesSet
 
 SHORTEST_HISTORY = 4
@@ -56,7 +56,7 @@ def held_out(length: int, horizon: int) -> int:
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Batch `i` of a run: a function of the seed and `i` alone, so that a resumed run repeats it."""
+    """Batch `i` of a run depends on the seed and `i` alone, so that a resumed run repeats it."""
 
     def __init__(
         self,
@@ -127,9 +127,7 @@ class ValidationBatches(Dataset[Batch]):
             for series in group.series[::step][:per_set]:
                 end = len(series.values) - held_out(len(series.values), config.horizon)
                 future = series.values[end:]
-                window = encode_window(
-                    spec, series.values, series.axis, 0, end, future, context
-                )
+                window = encode_window(spec, series.values, series.axis, 0, end, future, context)
                 if window is not None:
                     window.weights[: len(window.weights) - len(future)] = 0.0
                     windows.append(window)

@@ -1,0 +1,67 @@
+"""`laglite info`."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from laglite.bundle import locate, open_bundle, shipped_models
+from laglite.version import __version__
+
+
+@click.command()
+@click.argument("model", required=False)
+def info(model: str | None) -> None:
+    """Describe MODEL (a bundle directory or shipped name; "base" by default) and this machine."""
+    bundle = open_bundle(locate(model))
+    spec, manifest = bundle.spec, bundle.manifest
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    size = sum(entry["bytes"] for entry in manifest["files"].values())
+    rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
+    rows = [
+        ("model", bundle.name),
+        ("path", str(bundle.path)),
+        ("license", str(manifest.get("license", "unspecified"))),
+        ("size", f"{size / 1e6:.2f} MB, {spec.num_parameters:,} weights"),
+        ("network", f"{spec.num_layers} layers, {spec.num_heads} heads x {spec.head_dim}{rope}"),
+        ("head", f"{spec.head} ({', '.join(spec.arguments)})"),
+        ("lags", f"{len(spec.lags)}, up to {spec.max_lag}"),
+        ("context", f"{spec.context_length} (at most {spec.max_positions or 'any'} with horizon)"),
+        ("rules", f"scaling {spec.scaling}, history {spec.history}"),
+        ("calendar", _calendar(spec.calendar, spec.calendar_optional)),
+        ("made with", ", ".join(f"{k} {v}" for k, v in manifest["created_with"].items())),
+    ]
+    for precision in bundle.precisions.values():
+        rows.append((precision.name, f"within {precision.max_difference:.2g} of PyTorch"))
+    rows += [
+        ("shipped", ", ".join(shipped_models())),
+        ("laglite", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}"),
+        ("machine", f"{platform.system()} {platform.machine()}"),
+        ("backend cpu", _onnxruntime()),
+    ]
+    for label, text in rows:
+        table.add_row(f"[bold]{label}[/bold]", text)
+    Console(soft_wrap=True).print(table)
+
+
+def _calendar(used: bool, optional: bool) -> str:
+    if not used:
+        return "not used"
+    return "used where there are timestamps" if optional else "used; expects timestamps"
+
+
+def _onnxruntime() -> str:
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "not installed: pip install 'laglite[cpu]'"
+    for distribution in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return f"{distribution} {version(distribution)}"
+        except PackageNotFoundError:
+            continue
+    return "onnxruntime, version unknown"

@@ -1,0 +1,45 @@
+"""`laglite verify`."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from laglite.backends import open_backend
+from laglite.bundle import locate, open_bundle
+from laglite.cli.model_options import model_options
+from laglite.errors import BundleError
+from laglite.forecaster import available_cores
+from laglite.verification import verify as run
+
+
+@click.command()
+@click.argument("model", required=False)
+@model_options
+def verify(model: str | None, backend: str, precision: str, threads: int | None) -> None:
+    """Prove MODEL ("base" by default) on this machine against the numbers PyTorch gave.
+
+    Checks every file's hash, then runs the bundle's test vectors from raw values to distribution
+    arguments. Exit code 0 only if all are within the stated tolerance.
+    """
+    bundle = open_bundle(locate(model))
+    engine = open_backend(backend, bundle, precision, threads or available_cores())
+    tolerance = bundle.precision(precision).tolerance
+    table = Table(box=None)
+    for heading in ("prompt", "paths", "steps", "features", "prefill", "decoding"):
+        table.add_column(heading, justify="right")
+    results = run(bundle, engine)
+    for result in results:
+        table.add_row(
+            str(result.prompt_tokens),
+            str(result.paths),
+            str(result.steps),
+            *(f"{d:.1e}" for d in (result.features, result.prefill, result.decoding)),
+        )
+    Console().print(table)
+    largest = max(result.largest for result in results)
+    verdict = f"largest difference {largest:.2g}, tolerance {tolerance:g}, backend {engine.name}"
+    if not largest <= tolerance:
+        raise BundleError(f"{bundle.path}: verification failed: {verdict}")
+    click.echo(f"{bundle.path}: verified, {verdict}")

@@ -1,0 +1,93 @@
+"""Which column is which: as named, or guessed where there is no doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laglite.errors import InputError
+from laglite.frequency import parse_timestamp
+from laglite.reading.files import Table, is_missing, is_number
+
+Note = Callable[[str], None]
+
+ID_NAMES = ("unique_id", "item_id", "series_id", "series", "id")
+TIME_NAMES = ("ds", "timestamp", "datetime", "date", "time", "start", "month", "day", "year")
+TARGET_NAMES = ("y", "target", "value", "values")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Column names as the caller gives them; None: guess."""
+
+    item: str | None = None
+    time: str | None = None
+    target: str | None = None
+
+
+def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
+    """Fill in the columns that were not named, saying which, or ask where it is ambiguous."""
+    for name in (columns.item, columns.time, columns.target):
+        if name is not None and name not in table.names:
+            raise InputError(
+                f"{table.source}: no column {name!r}; the columns are {', '.join(table.names)}"
+            )
+    free = [n for n in table.names if n not in (columns.item, columns.time, columns.target)]
+    time = columns.time
+    if time is None:
+        datelike = [n for n in free if _looks_like_times(n, table.column(n)[0])]
+        time = _one(table, "time", datelike, TIME_NAMES, "--time-column")
+        free = [n for n in free if n != time]
+    item = columns.item
+    if item is None:
+        texts = [n for n in free if _is_text(table.column(n))]
+        named = [n for n in free if n.lower() in ID_NAMES]
+        item = _one(table, "id", named or texts, ID_NAMES, "--id-column")
+        free = [n for n in free if n != item]
+    target = columns.target
+    if target is None:
+        target = _one(table, "target", free, TARGET_NAMES, "--target-column")
+        if target is None:
+            raise InputError(
+                f"{table.source}: no column of values among {', '.join(table.names)}; "
+                "name it with --target-column"
+            )
+    chosen = Columns(item, time, target)
+    if chosen != columns and len(table.names) > 1:
+        parts = [("id", item), ("time", time), ("target", target)]
+        note("columns: " + ", ".join(f"{role} {name!r}" for role, name in parts if name))
+    return chosen
+
+
+def _one(
+    table: Table, role: str, candidates: list[str], usual: Sequence[str], option: str
+) -> str | None:
+    """The only candidate, or the one with a usual name."""
+    if len(candidates) <= 1:
+        return candidates[0] if candidates else None
+    by_name = [name for name in candidates if name.lower() in usual]
+    if len(by_name) == 1:
+        return by_name[0]
+    raise InputError(
+        f"{table.source}: several columns could be the {role} column "
+        f"({', '.join(candidates)}); choose with {option}"
+    )
+
+
+def _is_text(cells: Sequence[Any]) -> bool:
+    first = next((c for c in cells if not is_missing(c)), None)
+    return isinstance(first, str) and not is_number(first)
+
+
+def _looks_like_times(name: str, cell: Any) -> bool:
+    """A date, or a bare year under a usual name."""
+    if isinstance(cell, str) and is_number(cell) and name.lower() not in TIME_NAMES:
+        return False
+    if isinstance(cell, (float, int)):
+        return False
+    try:
+        parse_timestamp(cell)
+    except InputError:
+        return False
+    return True
