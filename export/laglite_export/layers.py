@@ -36,31 +36,54 @@ def embed(g: GraphBuilder, tokens: str, weights: Weights) -> str:
     return g.op("Add", x, g.weight("wte.bias", weights["transformer.wte.bias"]), scope="wte")
 
 
+def widen_rotary(g: GraphBuilder, cos: str, sin: str, spec: ModelSpec) -> tuple[str, str]:
+    """Repeat rotary rows [tokens, head_dim / 2] for all heads of queries and keys, side by side."""
+    repeats = g.shape(1, 2 * spec.num_heads)
+    return g.op("Tile", cos, repeats, scope="rope"), g.op("Tile", sin, repeats, scope="rope")
+
+
 def query_key_value(
-    g: GraphBuilder, x: str, layer: int, spec: ModelSpec, weights: Weights
+    g: GraphBuilder,
+    x: str,
+    layer: int,
+    spec: ModelSpec,
+    weights: Weights,
+    rotary: tuple[str, str],
 ) -> tuple[str, str, str]:
-    """Queries (already divided by sqrt(head_dim)), keys and values, each [..., width]."""
+    """Rotated queries (already divided by sqrt(head_dim)), rotated keys, and values.
+
+    x is [..., width]; each result is [..., heads, head_dim]. One product yields the first halves
+    (a) of all heads' queries and keys and another the second (b), so that the rotation
+    (a cos - b sin, b cos + a sin) works on long rows instead of head_dim / 2 numbers at a time.
+    """
     scope = f"h.{layer}.attn"
     prefix = f"transformer.{scope}"
+    lead = [0] * (2 if g.name == "prefill" else 1)
     query = weights[f"{prefix}.q_proj.weight"] / np.float32(np.sqrt(spec.head_dim))
     key, value = np.split(weights[f"{prefix}.kv_proj.weight"], 2)
-    return (
-        linear(g, x, f"{scope}.q", query, scope),
-        linear(g, x, f"{scope}.k", key, scope),
-        linear(g, x, f"{scope}.v", value, scope),
+    halves = np.concatenate([query, key]).reshape(2 * spec.num_heads, 2, spec.head_dim // 2, -1)
+    a, b = (
+        linear(g, x, f"{scope}.qk_{half}", halves[:, half].reshape(spec.width, -1), scope)
+        for half in (0, 1)
     )
-
-
-def rotate(g: GraphBuilder, x: str, cos: str, sin: str, scope: str) -> str:
-    """Rotate the halves of the last axis: (a, b) to (a cos - b sin, b cos + a sin)."""
-    a, b = g.ops("Split", 2, x, scope=scope, axis=-1)
+    cos, sin = rotary
     first = g.op(
         "Sub", g.op("Mul", a, cos, scope=scope), g.op("Mul", b, sin, scope=scope), scope=scope
     )
     second = g.op(
         "Add", g.op("Mul", b, cos, scope=scope), g.op("Mul", a, sin, scope=scope), scope=scope
     )
-    return g.op("Concat", first, second, scope=scope, axis=-1)
+    by_head = g.shape(*lead, 2 * spec.num_heads, spec.head_dim // 2)
+    joined = g.op(
+        "Concat",
+        *(g.op("Reshape", half, by_head, scope=scope) for half in (first, second)),
+        scope=scope,
+        axis=-1,
+    )
+    queries, keys = g.ops("Split", 2, joined, scope=scope, axis=-2)
+    values = linear(g, x, f"{scope}.v", value, scope)
+    shape = g.shape(*lead, spec.num_heads, spec.head_dim)
+    return queries, keys, g.op("Reshape", values, shape, scope=scope)
 
 
 def attention_output(g: GraphBuilder, x: str, mixed: str, layer: int, weights: Weights) -> str:

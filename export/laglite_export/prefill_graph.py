@@ -17,7 +17,7 @@ from laglite_export.layers import (
     mlp,
     query_key_value,
     rms_norm,
-    rotate,
+    widen_rotary,
 )
 
 
@@ -29,18 +29,17 @@ def build_prefill(
     half = spec.head_dim // 2
     x = embed(g, g.input("tokens", ("series", "context", spec.num_features)), weights)
     cos, sin = g.input("cos", ("context", half)), g.input("sin", ("context", half))
-    mask = _causal_mask(g, cos)
+    mask, rotary = _causal_mask(g, cos), widen_rotary(g, cos, sin, spec)
     key_shape = ("series", spec.num_heads, spec.head_dim + 1, "context + 1")
     value_shape = ("series", spec.num_heads, "context + 1", spec.head_dim)
     for layer in range(spec.num_layers):
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
         query, key, value = (
-            _split_heads(g, part, spec, scope)
-            for part in query_key_value(g, normed, layer, spec, weights)
+            g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, context, dim]
+            for part in query_key_value(g, normed, layer, spec, weights, rotary)
         )
-        query = rotate(g, query, cos, sin, scope)
-        key = g.op("Transpose", rotate(g, key, cos, sin, scope), scope=scope, perm=[0, 1, 3, 2])
+        key = g.op("Transpose", key, scope=scope, perm=[0, 1, 3, 2])
         scores = g.op("Add", g.op("MatMul", query, key, scope=scope), mask, scope=scope)
         share = g.op("Softmax", scores, scope=scope, axis=-1)
         mixed = g.op("MatMul", share, value, scope=scope)
@@ -62,12 +61,6 @@ def _causal_mask(g: GraphBuilder, cos: str) -> str:
     blocked = g.op("ConstantOfShape", square, scope="mask", value=value)
     above = g.constant("mask/above", np.array(1, np.int64))
     return g.op("Trilu", blocked, above, scope="mask", upper=1)
-
-
-def _split_heads(g: GraphBuilder, x: str, spec: ModelSpec, scope: str) -> str:
-    """[series, context, width] to [series, heads, context, head_dim]."""
-    parted = g.op("Reshape", x, g.shape(0, 0, spec.num_heads, spec.head_dim), scope=scope)
-    return g.op("Transpose", parted, scope=scope, perm=[0, 2, 1, 3])
 
 
 def _border_key(g: GraphBuilder, key: str, scope: str) -> str:

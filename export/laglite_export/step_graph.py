@@ -18,7 +18,7 @@ from laglite_export.layers import (
     mlp,
     query_key_value,
     rms_norm,
-    rotate,
+    widen_rotary,
 )
 
 
@@ -30,15 +30,12 @@ def build_step(
     heads, dim = spec.num_heads, spec.head_dim
     x = embed(g, g.input("tokens", ("paths", spec.num_features)), weights)
     cos, sin = g.input("cos", (1, dim // 2)), g.input("sin", (1, dim // 2))
+    rotary = widen_rotary(g, cos, sin, spec)
     mask = g.input("suffix_mask", ("capacity",))
     for layer in range(spec.num_layers):
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
-        query, key, value = (
-            g.op("Reshape", part, g.shape(0, heads, dim), scope=scope)  # [paths, heads, dim]
-            for part in query_key_value(g, normed, layer, spec, weights)
-        )
-        query, key = rotate(g, query, cos, sin, scope), rotate(g, key, cos, sin, scope)
+        query, key, value = query_key_value(g, normed, layer, spec, weights, rotary)
         suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, dim, "capacity"))
         suffix_value = g.input(f"suffix_value_{layer}", ("paths", heads, "capacity", dim))
         own = _own_attention(g, query, key, value, suffix_key, suffix_value, mask, scope)
