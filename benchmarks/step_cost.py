@@ -25,8 +25,6 @@ import click
 import numpy as np
 import onnxruntime
 import torch
-from laglite_export.bundle_writer import export_bundle
-from laglite_train.model import LagLlama
 from rich.console import Console
 from rich.table import Table
 
@@ -36,6 +34,8 @@ from laglite.decoding import prefill, sample_paths
 from laglite.randomness import path_uniforms
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
+from laglite_export.bundle_writer import export_bundle
+from laglite_train.model import LagLlama
 
 PATHS, HORIZON = 100, 24
 # The sorted union of GluonTS' default lags for Q, M, W, D, h, min and s, each less one.

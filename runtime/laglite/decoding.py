@@ -73,6 +73,8 @@ def sample_paths(
         raise LagliteError(
             "the model's forecast is not finite; the history may span too many orders of magnitude"
         )
+    if nonnegative:
+        samples = np.maximum(samples, 0)  # unscaling a floored value may round below zero
     return np.rint(samples) if spec.head == "neg_bin" else samples
 
 

@@ -84,7 +84,7 @@ class Forecaster:
         axis = self._axis(start, freq)
         spec = self.spec
         prompt = encode(spec, history, axis, context)
-        seed = fresh_seed() if seed is None else operator.index(seed)
+        seed = fresh_seed() if seed is None else _seed(seed)
         samples = sample_paths(
             self.backend,
             spec,
@@ -225,6 +225,14 @@ def whole_number(name: str, value: Any) -> int:
     if number < 1 or isinstance(value, bool):
         raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
     return number
+
+
+def _seed(value: Any) -> int:
+    """`value` as an int. Raises InputError."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise InputError(f"seed must be a whole number, not {value!r}") from error
 
 
 def as_history(

@@ -95,8 +95,9 @@ class NegativeBinomial:
 
     def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
         count, odds = self._count_and_odds(arguments, window)
-        combinations = log_gamma(values + count) - log_gamma(values + 1) - log_gamma(count)
-        log_mass = combinations + values * (np.log(odds) - np.log1p(odds)) - count * np.log1p(odds)
+        n = np.maximum(values, 0)  # negative values are given no mass below
+        combinations = log_gamma(n + count) - log_gamma(n + 1) - log_gamma(count)
+        log_mass = combinations + n * (np.log(odds) - np.log1p(odds)) - count * np.log1p(odds)
         return np.where(values < 0, -np.inf, log_mass)
 
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 
 import lightning
@@ -32,6 +34,7 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     if last.is_file() and not resume:
         raise InputError(f"{last} exists: add --resume to go on, or choose another output")
     corpus = read_corpus([Path(path) for path in config.data], shortest=SHORTEST_SERIES)
+    _quiet_lightning()
     torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
     lightning.seed_everything(config.run.seed, verbose=False)
     checkpoints = ModelCheckpoint(
@@ -53,7 +56,7 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=CSVLogger(str(output), name="", version="logs"),
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, config.run.steps_per_epoch),
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -66,3 +69,15 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
         weights_only=True,
     )
     return Path(checkpoints.best_model_path)
+
+
+def _quiet_lightning() -> None:
+    """Leave out Lightning's remarks about itself; its warnings about the run stay."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for remark in (
+        "Checkpoint directory .* exists",
+        ".*LeafSpec.*",
+        ".*does not have many workers",
+    ):
+        warnings.filterwarnings("ignore", message=remark)

@@ -1,0 +1,189 @@
+"""`laglite forecast` as a person meets it: results, notes, exit codes, and wrong inputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from laglite import Forecaster
+from laglite.cli import main
+
+Run = Callable[..., Result]
+EXAMPLE = Path(__file__).parents[2] / "examples" / "us_births_daily.csv"
+
+
+@pytest.fixture
+def run(tiny_bundle: Path) -> Run:
+    """Run the command on the tiny model with a fixed seed."""
+
+    def call(source: object, *options: str, text: str | None = None) -> Result:
+        arguments = ["forecast", str(source), "--model", str(tiny_bundle), "--seed", "1", *options]
+        return CliRunner().invoke(main, arguments, input=text)
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Two daily series in one long table."""
+    rows = ["unique_id,ds,y"]
+    for name, growth in (("b", 2), ("a", 3)):
+        rows += [f"{name},2024-01-{day:02d},{growth * day}" for day in range(1, 29)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_csv_on_stdin_gives_a_csv_on_stdout_and_notes_on_stderr(run: Run) -> None:
+    result = run("-", "--horizon", "3", "--quantiles", "0.1,0.5", text=EXAMPLE.read_text())
+    assert result.exit_code == 0, result.stderr
+    rows = read(result.stdout)
+    assert list(rows[0]) == ["ds", "mean", "0.1", "0.5"]
+    assert [row["ds"] for row in rows] == ["1989-01-01", "1989-01-02", "1989-01-03"]
+    assert "time 'date', target 'births'" in result.stderr
+    assert "frequency 'D'" in result.stderr
+
+
+def test_the_numbers_are_those_of_the_python_api(run: Run, table: Path, tiny_bundle: Path) -> None:
+    rows = read(run(table, "--horizon", "4", "--samples", "30").stdout)
+    assert [row["unique_id"] for row in rows] == ["b"] * 4 + ["a"] * 4
+    values = [2 * day for day in range(1, 29)]
+    forecast = Forecaster.load(tiny_bundle).predict(
+        values, horizon=4, start="2024-01-01", freq="D", num_samples=30, seed=1
+    )
+    np.testing.assert_allclose([float(r["0.9"]) for r in rows[:4]], forecast.quantile(0.9), 1e-5)
+
+
+def test_the_same_seed_repeats_the_result(run: Run, table: Path) -> None:
+    first, second = (run(table, "--horizon", "4").stdout for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_results_go_to_a_file_of_the_chosen_kind(
+    run: Run, table: Path, tmp_path: Path, ending: str
+) -> None:
+    output = tmp_path / f"out.{ending}"
+    result = run(table, "--horizon", "2", "--output", str(output), "--quantiles", "0.5")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    if ending == "csv":
+        columns = read(output.read_text())
+        count = len(columns)
+    elif ending == "json":
+        records = json.loads(output.read_text())
+        count = sum(len(record["mean"]) for record in records)
+        assert set(records[0]["quantiles"]) == {"0.5"}
+    else:
+        count = pq.read_table(output).num_rows
+    assert count == 4
+
+
+def test_a_fan_chart_is_drawn(run: Run, table: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "fan.png"
+    assert run(table, "--horizon", "5", "--plot", str(picture)).exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_frequency_that_is_given_is_used(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("ds,y\n2024-01-31,1\n2024-02-29,2\n")
+    result = run(path, "--horizon", "2", "--freq", "ME")
+    assert [row["ds"] for row in read(result.stdout)] == ["2024-03-31", "2024-04-30"]
+
+
+def test_gaps_are_filled_as_missing_and_said(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "gap.csv"
+    days = [1, 2, 3, 4, 7, 8]
+    path.write_text("ds,y\n" + "\n".join(f"2024-01-{d:02d},{d}" for d in days))
+    result = run(path, "--horizon", "1")
+    assert result.exit_code == 0
+    assert "2 timestamps are absent, taken as missing values (first: 2024-01-05)" in result.stderr
+
+
+def test_values_without_times_are_forecast_by_step_with_a_warning(run: Run) -> None:
+    result = run("-", "--horizon", "2", text="\n".join(map(str, range(50))))
+    assert [row["step"] for row in read(result.stdout)] == ["1", "2"]
+    assert "Warning: this model was trained with calendar features" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("ds,y\n2024-01-01,1\n2024-01-02,x\n", [], "row 3, column 'y': 'x' is not a number"),
+        ("ds,y\n2024-01-01,1\n2024-13-02,2\n", [], "row 3, column 'ds': '2024-13-02'"),
+        ("ds,y\n2024-01-01,1\n2024-01-01,2\n", [], "row 3: 2024-01-01 appears twice"),
+        ("ds,y\n2024-01-02,1\n2024-01-01,2\n", [], "row 3: 2024-01-01 comes after 2024-01-02"),
+        (
+            "ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n2024-01-04 05:00,4\n",
+            [],
+            "2024-01-04 05:00:00",
+        ),
+        ("ds,y\n2024-01-01,inf\n", [], "row 2, column 'y': infinite value"),
+        ("ds,y\n2024-01-01,\n2024-01-02,\n2024-01-03,\n", [], "all 3 values are missing"),
+        ("", [], "the file is empty"),
+        ("ds,y\n", [], "there is a header, but no row"),
+        ("1\n2\n3\n", ["--target-column", "price"], "no column 'price'"),
+        ("1\n2\n3\n", ["--freq", "weekly"], "frequency 'weekly' is not known"),
+        ("1\n2\n3\n", ["--context", "2040"], "this model has 2048"),
+        ("1\n2\n3\n", ["--output", "x.xlsx"], "the ending must be one of .csv"),
+        ("1\n2\n3\n", ["--output", "nowhere/x.csv"], "the folder nowhere does not exist"),
+        ("1\n2\n3\n", ["--plot", "x.gif"], "the ending must be .png"),
+        ("1\n2\n3\n", ["--backend", "tensorrt"], "'tensorrt' is not part of this version"),
+        ("1\n2\n3\n", ["--precision", "int3"], "no precision 'int3'"),
+        ("1\n2\n3\n", ["--model", "nowhere"], "neither a model directory nor a shipped model"),
+    ],
+)
+def test_bad_input_fails_with_one_clear_message(
+    run: Run, text: str, options: list[str], message: str
+) -> None:
+    result = run("-", "--horizon", "20", *options, text=text)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error:")]
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--horizon", "0"],
+        ["--horizon", "two"],
+        ["--horizon", "2", "--samples", "0"],
+        ["--horizon", "2", "--quantiles", "0.1,high"],
+        ["--horizon", "2", "--quantiles", "1.5"],
+        ["--horizon", "2", "--backend", "tpu"],
+        ["--horizon", "2", "--colour", "red"],
+    ],
+)
+def test_wrong_usage_exits_with_2(run: Run, options: list[str]) -> None:
+    assert run("-", *options, text="1\n2\n").exit_code == 2
+
+
+def test_a_missing_file_is_named(run: Run, tmp_path: Path) -> None:
+    result = run(tmp_path / "none.csv", "--horizon", "2")
+    assert (result.exit_code, "none.csv: cannot be read" in result.stderr) == (1, True)
+
+
+def test_nothing_is_left_half_written(run: Run, table: Path, tmp_path: Path) -> None:
+    output = tmp_path / "folder.csv"
+    output.mkdir()
+    result = run(table, "--horizon", "2", "--output", str(output))
+    assert (result.exit_code, "is a directory" in result.stderr) == (1, True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.csv", "table.csv"]

@@ -1,0 +1,173 @@
+"""`laglite info`, `verify`, `export` and `train`, and what they say without their extras."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from laglite import Forecaster, __version__
+from laglite.cli import COMMANDS, main
+from tests.conftest import GOLDEN
+
+CONFIG = """
+output: {output}
+data: [{data}]
+model: {{num_layers: 1, num_heads: 1, head_dim: 4, mlp_width: 8, lags: [0, 1, 6],
+        scaling: iqr, history: carry, context_length: 8, max_context_length: 64}}
+sampling: {{horizon: 4, context_lengths: [8]}}
+run: {{epochs: 1, steps_per_epoch: 3, batch_size: 4, validation_windows: 2}}
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A training config of some seconds, with its data."""
+    values = [np.sin(np.arange(60) / 3).tolist() for _ in range(3)]
+    table = pa.table(
+        {
+            "item_id": ["a", "b", "c"],
+            "start": ["2024-01-01"] * 3,
+            "freq": ["D"] * 3,
+            "target": pa.array(values, pa.list_(pa.float32())),
+        }
+    )
+    pq.write_table(table, tmp_path / "waves.parquet")
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(output=tmp_path / "run", data=tmp_path / "waves.parquet"))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert run("--version").stdout.strip() == f"laglite, version {__version__}"
+
+
+def test_info_describes_a_model(tiny_bundle: Path) -> None:
+    result = run("info", tiny_bundle)
+    assert result.exit_code == 0
+    for expected in (
+        "60,579 weights",
+        "studentT (df, loc, scale)",
+        "84, up to 1092",
+        "onnxruntime",
+    ):
+        assert expected in result.stdout
+
+
+def test_verify_proves_a_bundle_and_states_the_difference(tiny_bundle: Path) -> None:
+    result = run("verify", tiny_bundle, "--threads", "1")
+    assert result.exit_code == 0
+    assert "verified, largest difference" in result.stdout
+
+
+def test_verify_fails_where_the_numbers_are_others(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Weights changed together with their hash: only running the vectors can tell."""
+    import hashlib
+    import json
+
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    weights = np.fromfile(copy / "fp32" / "weights.bin", "<f4") * np.float32(1.01)
+    weights.tofile(copy / "fp32" / "weights.bin")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    digest = hashlib.sha256((copy / "fp32" / "weights.bin").read_bytes()).hexdigest()
+    manifest["files"]["fp32/weights.bin"]["sha256"] = digest
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    result = run("verify", copy)
+    assert result.exit_code == 1
+    assert "verification failed: largest difference" in result.stderr
+
+
+def test_a_published_checkpoint_becomes_a_bundle_that_forecasts(tmp_path: Path) -> None:
+    result = run("export", GOLDEN / "lag_llama_tiny.ckpt", "--output", tmp_path / "bundle")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip() == str(tmp_path / "bundle")
+    assert "lag-llama checkpoint, 60,579 weights, head studentT" in result.stderr
+    forecast = Forecaster.load(tmp_path / "bundle").predict(
+        range(100), horizon=2, start="2024-01-01", freq="h"
+    )
+    assert forecast.samples.shape == (100, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"some text"])
+def test_export_refuses_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.ckpt").write_bytes(content)
+    result = run("export", tmp_path / "x.ckpt", "--output", tmp_path / "bundle")
+    assert (result.exit_code, "not a readable checkpoint" in result.stderr) == (1, True)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_a_trained_model_is_exported_and_forecasts(config: Path, tmp_path: Path) -> None:
+    trained = run("train", config)
+    assert trained.exit_code == 0, trained.stderr
+    assert trained.stdout.strip() == str(tmp_path / "run" / "best.ckpt")
+    exported = run("export", trained.stdout.strip(), "--output", tmp_path / "bundle")
+    assert exported.exit_code == 0, exported.stderr
+    assert (
+        Forecaster.load(tmp_path / "bundle")
+        .predict([1, 2, 3], horizon=2, start="2024-01-01", freq="D")
+        .samples.size
+        == 200
+    )
+
+
+def test_a_finished_run_is_not_overwritten(config: Path) -> None:
+    assert run("train", config).exit_code == 0
+    again = run("train", config)
+    assert (again.exit_code, "add --resume to go on" in again.stderr) == (1, True)
+
+
+def test_train_names_the_key_that_is_wrong(config: Path) -> None:
+    config.write_text(config.read_text().replace("batch_size: 4", "batch_size: four"))
+    result = run("train", config)
+    assert result.exit_code == 1
+    assert "run.batch_size must be of type int, not 'four'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "blocked", "extra"),
+    [
+        (["train", "config.yaml"], "torch", "train"),
+        (["export", "x.ckpt", "--output", "y"], "torch", "export"),
+        (["forecast", "-", "--horizon", "2"], "onnxruntime", "cpu"),
+        (["forecast", "x.parquet", "--horizon", "2"], "pyarrow", "tables"),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_adds_it(
+    tiny_bundle: Path, arguments: list[str], blocked: str, extra: str
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{blocked!r}] = None\n"
+        "from laglite.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    if arguments[0] == "forecast":
+        arguments = [*arguments, "--model", str(tiny_bundle)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        input="1\n2\n3\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"pip install 'laglite[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr

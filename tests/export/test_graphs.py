@@ -1,0 +1,109 @@
+"""Graphs against PyTorch, for every head, rotary scaling and kind of model, and their form."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from laglite import Forecaster
+from laglite.spec import ModelSpec
+from laglite.verification import run_case, verify
+from laglite_export.vectors import CaseShape, make_case
+from laglite_train.model import LagLlama
+
+# What TensorRT 10.3's parser and onnxruntime both take; the portable form keeps to it.
+PORTABLE = {
+    "Add", "Concat", "ConstantOfShape", "Div", "Gather", "Identity", "MatMul", "Max", "Mul", "Pad",
+    "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Reciprocal", "Reshape", "Shape", "Sigmoid",
+    "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose",
+    "Trilu", "Unsqueeze",
+}  # fmt: skip
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "published_rules": {"scaling": "robust", "history": "zeros"},
+    "mean_scaling": {"scaling": "mean", "history": "zeros"},
+    "std_scaling": {"scaling": "std"},
+    "no_calendar": {"calendar": False},
+    "normal_head": {"head": "normal"},
+    "negative_binomial_head": {"head": "neg_bin", "scaling": "mean"},
+    "linear_rope": {"rope_scaling": "linear", "rope_factor": 2.0},
+    "dynamic_rope": {"rope_scaling": "dynamic", "rope_factor": 2.0, "max_context_length": 24},
+    "nope": {"rope_scaling": "nope"},
+    "one_head_one_layer": {"num_heads": 1, "num_layers": 1},
+    "no_lag_but_the_value": {"lags": (0,)},
+}
+
+
+def random_model(spec: ModelSpec) -> LagLlama:
+    torch.manual_seed(0)
+    model = LagLlama(spec)
+    model.initialise()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:  # gains and biases must matter too
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_runtime_agrees_with_pytorch_at_every_prompt_path_and_step(
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path], variant: str
+) -> None:
+    model = random_model(dataclasses.replace(small_spec, **VARIANTS[variant]))
+    forecaster = Forecaster.load(export_to(model, variant), threads=1)
+    shapes = [CaseShape(5, 3, 45, 60), CaseShape(16, 1, 2, 9), CaseShape(30, 16, 8, 80)]
+    for seed, shape in enumerate(shapes):
+        case = make_case(model, shape, seed + 100)
+        result = run_case(model.spec, forecaster.backend, case)
+        assert result.largest <= 1e-4, (variant, shape, result)
+
+
+def test_golden_bundles_pass_their_own_test_vectors(golden_bundle: Path) -> None:
+    forecaster = Forecaster.load(golden_bundle)
+    results = verify(forecaster.bundle, forecaster.backend)
+    assert len(results) >= 5
+    assert max(result.largest for result in results) <= 1e-4
+
+
+@pytest.mark.parametrize("graph", ["prefill", "step"])
+def test_graphs_are_plain_opset_17(tiny_bundle: Path, graph: str) -> None:
+    model = onnx.load(tiny_bundle / "fp32" / f"{graph}.onnx")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert {node.op_type for node in model.graph.node} <= PORTABLE
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["laglite.graph"] == graph
+
+
+def test_the_prompt_cache_has_no_path_axis(tiny_bundle: Path) -> None:
+    model = onnx.load(tiny_bundle / "fp32" / "step.onnx", load_external_data=False)
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in model.graph.input
+    }
+    assert shapes["prompt_key_0"] == [2, 17, "context + 1"]
+    assert shapes["prompt_value_0"] == [2, "context + 1", 16]
+    assert shapes["suffix_key_0"] == ["paths", 2, 16, "capacity"]
+
+
+def test_both_graphs_share_one_copy_of_the_weights(tiny_bundle: Path) -> None:
+    count = Forecaster.load(tiny_bundle).spec.num_parameters
+    size = (tiny_bundle / "fp32" / "weights.bin").stat().st_size
+    assert 4 * count <= size <= 4 * count * 1.1
+    for graph in ("prefill", "step"):
+        assert (tiny_bundle / "fp32" / f"{graph}.onnx").stat().st_size < 30_000
+
+
+def test_tokens_of_a_case_come_from_its_own_history(small_spec: ModelSpec) -> None:
+    model = random_model(small_spec)
+    case = make_case(model, CaseShape(16, 2, 4, 60), 0)
+    with torch.no_grad():
+        again = model(torch.from_numpy(case.tokens)[None])
+    for name, values in again.items():
+        np.testing.assert_allclose(values[0].numpy(), case.arguments[name][0], atol=1e-6)

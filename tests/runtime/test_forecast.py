@@ -1,0 +1,73 @@
+"""Forecast objects: what is read off the sample paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from laglite import Forecast
+from laglite.errors import InputError
+from laglite.frequency import parse_frequency
+
+SAMPLES = np.random.default_rng(0).gamma(2.0, size=(37, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def forecast() -> Forecast:
+    start = np.datetime64("2024-01-31", "us")
+    return Forecast(SAMPLES, start, parse_frequency("ME"), "sales")
+
+
+@pytest.mark.parametrize("level", [0, 0.1, 0.5, 0.9, 1, "0.25", "p90"])
+def test_quantiles_are_numpys(forecast: Forecast, level: Any) -> None:
+    number = 0.9 if level == "p90" else float(level)
+    expected = np.quantile(SAMPLES.astype(np.float64), number, axis=0)
+    np.testing.assert_allclose(forecast.quantile(level), expected, rtol=1e-6)
+
+
+def test_mean_median_and_interval_agree_with_the_samples(forecast: Forecast) -> None:
+    np.testing.assert_allclose(forecast.mean, SAMPLES.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(forecast.median, np.median(SAMPLES, axis=0), rtol=1e-6)
+    low, high = forecast.interval(0.8)
+    np.testing.assert_array_equal(low, forecast.quantile(0.1))
+    np.testing.assert_array_equal(high, forecast.quantile(0.9))
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, "p101", "high", None, float("nan")])
+def test_a_level_outside_zero_to_one_is_refused(forecast: Forecast, level: Any) -> None:
+    with pytest.raises(InputError, match="is not a number from 0 to 1"):
+        forecast.quantile(level)
+
+
+def test_a_coverage_outside_zero_to_one_is_refused(forecast: Forecast) -> None:
+    with pytest.raises(InputError, match="coverage must be between 0 and 1"):
+        forecast.interval(80)
+
+
+def test_the_index_holds_the_time_of_each_step(forecast: Forecast) -> None:
+    expected = pd.date_range("2024-01-31", periods=5, freq="ME")
+    np.testing.assert_array_equal(forecast.index, expected.to_numpy())
+
+
+def test_a_frame_has_a_row_a_step_and_a_column_a_quantile(forecast: Forecast) -> None:
+    frame = forecast.to_frame(quantiles=(0.1, 0.5, 0.95))
+    assert list(frame.columns) == ["mean", "0.1", "0.5", "0.95"]
+    assert frame.index[0] == pd.Timestamp("2024-01-31")
+    np.testing.assert_array_equal(frame["0.5"].to_numpy(), forecast.median)
+    timeless = Forecast(SAMPLES, None, None).to_frame()
+    assert list(timeless.index) == [1, 2, 3, 4, 5]
+
+
+def test_a_plot_shows_history_median_and_two_bands(forecast: Forecast) -> None:
+    from matplotlib.figure import Figure
+
+    ax = forecast.plot(np.arange(50.0), ax=Figure().subplots())
+    _, labels = ax.get_legend_handles_labels()
+    assert labels == ["history", "90% interval", "50% interval", "median"]
+    history, median = ax.get_lines()
+    assert history.get_ydata()[-1] == 49
+    np.testing.assert_array_equal(median.get_ydata(), forecast.median)
+    assert pd.Timestamp(history.get_xdata()[-1]) == pd.Timestamp("2023-12-31")

@@ -1,0 +1,128 @@
+"""Heads against scipy: densities, distribution functions, and the quantiles of many draws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from laglite.heads import HEADS
+from laglite.special import log_gamma, normal_cdf, regularized_beta
+from laglite.window import Window
+
+LOC, SCALE = 50.0, 3.0
+WINDOW = Window(np.zeros(1, np.float32), LOC, SCALE, 1, 0)
+COUNTS = Window(np.zeros(1, np.float32), 0.0, SCALE, 1, 0)
+LEVELS = np.array([0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999])
+PATHS = 100_000
+
+ARGUMENTS = {
+    "studentT": [
+        {"df": 2.1, "loc": 0.3, "scale": 0.7},
+        {"df": 5.0, "loc": -2.0, "scale": 2.0},
+        {"df": 1e6, "loc": 0.0, "scale": 1.0},
+    ],
+    "normal": [{"loc": 0.3, "scale": 0.7}],
+    "neg_bin": [
+        {"total_count": 0.4, "logits": 0.5},
+        {"total_count": 3.0, "logits": 2.0},
+        {"total_count": 50.0, "logits": 4.0},
+    ],
+}
+CASES = [(head, arguments) for head, choices in ARGUMENTS.items() for arguments in choices]
+all_cases = pytest.mark.parametrize(("head", "arguments"), CASES)
+
+
+def window_of(head: str) -> Window:
+    return COUNTS if head == "neg_bin" else WINDOW
+
+
+def reference(head: str, arguments: dict[str, float]):  # type: ignore[no-untyped-def]
+    """The same distribution in data units, from scipy."""
+    if head == "neg_bin":
+        odds = SCALE * np.exp(arguments["logits"])
+        return scipy.stats.nbinom(arguments["total_count"], 1 / (1 + odds))
+    loc, scale = LOC + SCALE * arguments["loc"], SCALE * arguments["scale"]
+    if head == "normal":
+        return scipy.stats.norm(loc, scale)
+    return scipy.stats.t(arguments["df"], loc, scale)
+
+
+def as_arrays(arguments: dict[str, float]) -> dict[str, NDArray[np.float32]]:
+    return {name: np.float32([value]) for name, value in arguments.items()}
+
+
+@all_cases
+def test_log_density_and_distribution_function_are_scipys(
+    head: str, arguments: dict[str, float]
+) -> None:
+    expected = reference(head, {k: float(np.float32(v)) for k, v in arguments.items()})
+    values = expected.ppf(np.linspace(0.0005, 0.9995, 41))
+    given_arguments, window = as_arrays(arguments), window_of(head)
+    density = expected.logpmf if head == "neg_bin" else expected.logpdf
+    np.testing.assert_allclose(
+        HEADS[head].log_prob(given_arguments, values, window), density(values), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        HEADS[head].cdf(given_arguments, values, window), expected.cdf(values), atol=1e-9
+    )
+
+
+@all_cases
+def test_quantiles_of_a_hundred_thousand_draws_are_scipys(
+    head: str, arguments: dict[str, float]
+) -> None:
+    uniforms = 1.0 - np.random.default_rng(7).random((2, PATHS))
+    window = window_of(head)
+    draws = HEADS[head].sample(as_arrays(arguments), uniforms, window) * window.scale + window.loc
+    expected = reference(head, arguments)
+    # The draws' share below a true quantile is binomial: five standard deviations of it.
+    for quantile in expected.ppf(LEVELS):
+        target = expected.cdf(quantile)
+        share = np.mean(draws <= quantile + 1e-4)
+        assert share == pytest.approx(target, abs=5 * np.sqrt(target * (1 - target) / PATHS))
+
+
+def test_negative_binomial_draws_are_the_exact_inverse_of_the_distribution_function() -> None:
+    uniforms = 1.0 - np.random.default_rng(3).random((2, 500))
+    draws = HEADS["neg_bin"].sample(as_arrays(ARGUMENTS["neg_bin"][1]), uniforms, COUNTS) * SCALE
+    expected = reference("neg_bin", ARGUMENTS["neg_bin"][1]).ppf(uniforms[0])
+    np.testing.assert_array_equal(np.rint(draws), expected)
+
+
+def test_negative_binomial_gives_fractions_and_negatives_no_mass_of_their_own() -> None:
+    arguments = as_arrays(ARGUMENTS["neg_bin"][1])
+    head = HEADS["neg_bin"]
+    assert head.log_prob(arguments, np.array([-1.0]), COUNTS) == -np.inf
+    assert head.cdf(arguments, np.array([-1.0]), COUNTS) == 0
+    below, at = (head.cdf(arguments, np.array([v]), COUNTS) for v in (4.7, 4.0))
+    assert below == at
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+def test_the_smallest_and_largest_uniforms_give_finite_draws(head: str) -> None:
+    edges = np.array([[2.0**-53, 1.0, 0.5], [1.0, 2.0**-53, 0.25]])
+    for arguments in ARGUMENTS[head]:
+        draws = HEADS[head].sample(as_arrays(arguments), edges, window_of(head))
+        assert np.isfinite(draws).all()
+
+
+@given(st.floats(0.05, 500), st.floats(0.05, 500), st.floats(0, 1))
+def test_the_incomplete_beta_function_is_scipys(a: float, b: float, x: float) -> None:
+    assert regularized_beta(a, b, x) == pytest.approx(
+        scipy.special.betainc(a, b, x), rel=1e-8, abs=1e-12
+    )
+
+
+@given(st.floats(-30, 30))
+def test_the_normal_distribution_function_keeps_its_tails(z: float) -> None:
+    assert normal_cdf(z) == pytest.approx(scipy.special.ndtr(z), rel=1e-10)
+
+
+@given(st.floats(1e-3, 1e6))
+def test_log_gamma_is_scipys(x: float) -> None:
+    assert log_gamma(x) == pytest.approx(scipy.special.gammaln(x), rel=1e-10, abs=1e-12)

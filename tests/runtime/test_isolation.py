@@ -1,0 +1,61 @@
+"""The runtime needs NumPy and onnxruntime alone, and carries the feature code for training too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml")
+
+FORECAST = f"""
+import sys
+import warnings
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ImportError(f"{{name}} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+warnings.simplefilter("ignore")
+from laglite import Forecaster
+forecast = Forecaster.load(sys.argv[1]).predict(range(200), horizon=3, seed=0)
+assert forecast.samples.shape == (100, 3)
+loaded = {{name.partition(".")[0] for name in sys.modules}}
+assert not loaded & set({BLOCKED!r}), loaded & set({BLOCKED!r})
+print("forecast without", *{BLOCKED!r})
+"""
+
+
+def test_the_runtime_forecasts_where_torch_onnx_pandas_and_matplotlib_are_blocked(
+    tiny_bundle: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORECAST, str(tiny_bundle)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "forecast without torch" in done.stdout
+
+
+def test_the_python_api_imports_no_command_line_library(tiny_bundle: Path) -> None:
+    code = "import sys, laglite; print({'click', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_imports_go_one_way() -> None:
+    forbidden = {
+        "runtime/laglite": ("laglite_train", "laglite_export", "torch", "onnx "),
+        "train/laglite_train": ("laglite_export",),
+    }
+    for folder, names in forbidden.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            for line in path.read_text().splitlines():
+                words = f"{line.strip()} "
+                for name in names:
+                    assert not words.startswith((f"import {name}", f"from {name}")), path

@@ -1,0 +1,56 @@
+"""The suffix cache: written in place, grown without losing anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from laglite.kv_cache import FIRST_CAPACITY, SuffixCache
+from laglite.spec import ModelSpec
+
+PATHS = 3
+
+
+def filled(spec: ModelSpec, steps: int, most: int) -> tuple[SuffixCache, list[np.ndarray]]:
+    """A cache after `steps` tokens, and the keys that went in."""
+    cache = SuffixCache(spec, PATHS, most)
+    random = np.random.default_rng(0)
+    written = []
+    for _ in range(steps):
+        cache.reserve()
+        shape = (spec.num_layers, PATHS, spec.num_heads, spec.head_dim)
+        keys = random.standard_normal(shape).astype(np.float32)
+        cache.append(list(keys), list(-keys))
+        written.append(keys)
+    return cache, written
+
+
+def test_every_token_is_found_where_it_was_written(small_spec: ModelSpec) -> None:
+    steps = 3 * FIRST_CAPACITY
+    cache, written = filled(small_spec, steps, steps)
+    for step, keys in enumerate(written):
+        for layer in range(small_spec.num_layers):
+            np.testing.assert_array_equal(cache.keys[layer][..., step], keys[layer])
+            np.testing.assert_array_equal(cache.values[layer][:, :, step], -keys[layer])
+
+
+def test_the_mask_opens_one_position_a_token(small_spec: ModelSpec) -> None:
+    cache, _ = filled(small_spec, FIRST_CAPACITY + 2, 100)
+    assert (cache.mask[: cache.length] == 0).all()
+    assert np.isneginf(cache.mask[cache.length :]).all()
+
+
+def test_memory_is_kept_until_the_capacity_is_used_up(small_spec: ModelSpec) -> None:
+    cache = SuffixCache(small_spec, PATHS, 100)
+    first = cache.keys[0]
+    for _ in range(FIRST_CAPACITY):
+        assert not cache.reserve()
+        token = [np.ones((PATHS, small_spec.num_heads, small_spec.head_dim), np.float32)]
+        cache.append(token * small_spec.num_layers, token * small_spec.num_layers)
+    assert cache.keys[0] is first
+    assert cache.reserve()
+
+
+def test_the_capacity_never_exceeds_what_the_horizon_needs(small_spec: ModelSpec) -> None:
+    cache, _ = filled(small_spec, 40, 40)
+    assert cache.keys[0].shape == (PATHS, small_spec.num_heads, small_spec.head_dim, 40)
+    assert len(SuffixCache(small_spec, PATHS, 5).mask) == 5

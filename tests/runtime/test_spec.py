@@ -1,0 +1,74 @@
+"""Model specifications: checked once, at the edge."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from laglite.errors import SpecError
+from laglite.spec import ModelSpec, default_mlp_width
+
+
+def test_a_spec_survives_json(small_spec: ModelSpec) -> None:
+    assert ModelSpec.from_dict(json.loads(json.dumps(small_spec.to_dict()))) == small_spec
+
+
+def test_the_release_configuration_has_the_published_number_of_weights() -> None:
+    spec = ModelSpec(8, 9, 16, default_mlp_width(144), tuple(range(84)))
+    assert (spec.num_features, spec.num_parameters) == (92, 2_449_299)
+
+
+@pytest.mark.parametrize(("width", "hidden"), [(144, 512), (32, 256), (96, 256), (192, 512)])
+def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: int) -> None:
+    assert default_mlp_width(width) == hidden
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_layers": 0}, "num_layers must be a whole number"),
+        ({"num_layers": True}, "num_layers must be a whole number"),
+        ({"head_dim": 7}, "head_dim must be even"),
+        ({"lags": ()}, "lags must be distinct"),
+        ({"lags": (3, 1)}, "lags must be distinct"),
+        ({"lags": (-1, 1)}, "lags must be distinct"),
+        ({"head": "iqn"}, "head 'iqn' is not known; one of: studentT"),
+        ({"scaling": "max"}, "scaling 'max' is not known"),
+        ({"history": "drop"}, "history 'drop' is not known"),
+        ({"rope_scaling": "yarn"}, "rope_scaling 'yarn' is not known"),
+        ({"rope_factor": 0.5}, "rope_factor must be at least 1"),
+        ({"max_context_length": 4}, "max_context_length 4 is below"),
+    ],
+)
+def test_an_impossible_setting_is_named(
+    small_spec: ModelSpec, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        dataclasses.replace(small_spec, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 3}, "unknown model setting 'depth'"),
+        ({"num_layers": "2"}, "num_layers must be a int, not '2'"),
+        ({"calendar": 1}, "calendar must be a bool"),
+        ({"lags": 3}, "lags must be a list"),
+        ({"lags": [0.5]}, "lags must be a list"),
+    ],
+)
+def test_settings_of_other_types_are_refused(
+    small_spec: ModelSpec, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        ModelSpec.from_dict({**small_spec.to_dict(), **change})
+
+
+def test_a_missing_setting_is_named(small_spec: ModelSpec) -> None:
+    values = small_spec.to_dict()
+    del values["lags"]
+    with pytest.raises(SpecError, match="'lags' is missing"):
+        ModelSpec.from_dict(values)
