@@ -24,7 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     temporary = Path(name)
     try:
-        yield temporary
+        try:
+            yield temporary
+        except OSError as error:  # such as a full disk
+            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
         # mkstemp's files are private; results get what a plain open() would give.
         umask = os.umask(0)
         os.umask(umask)

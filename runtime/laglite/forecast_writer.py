@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from laglite.atomic_file import replacing
 from laglite.errors import InputError, missing
 from laglite.forecast import Forecast
-from laglite.frequency import format_timestamp
+from laglite.frequency import format_timestamps
 
 FORMATS = (".csv", ".json", ".parquet")
 
@@ -54,37 +56,38 @@ def write_forecasts(path: str, forecasts: Sequence[Forecast], quantiles: Sequenc
             temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         else:
             pa, pq = _pyarrow()
-            pq.write_table(pa.table(columns(forecasts, quantiles)), temporary)
+            table = columns(forecasts, quantiles)
+            if "ds" in table:  # times as times, not text
+                stamps = [f.index for f in forecasts if f.index is not None]
+                table["ds"] = np.concatenate(stamps)
+            pq.write_table(pa.table(table), temporary)
 
 
-def columns(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> dict[str, list[Any]]:
+def columns(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> dict[str, Any]:
     """One list a column, all forecasts one after the other."""
-    table: dict[str, list[Any]] = {}
+    table: dict[str, Any] = {}
     if any(forecast.item_id is not None for forecast in forecasts):
         table["unique_id"] = [f.item_id for f in forecasts for _ in range(f.prediction_length)]
-    timed = all(forecast.start is not None for forecast in forecasts)
-    table["ds" if timed else "step"] = [label for f in forecasts for label in _labels(f, timed)]
+    stamps = [f.index for f in forecasts]
+    if any(index is None for index in stamps):
+        table["step"] = [step for f in forecasts for step in range(1, f.prediction_length + 1)]
+    else:
+        table["ds"] = format_timestamps(np.concatenate([s for s in stamps if s is not None]))
     table["mean"] = [float(value) for f in forecasts for value in f.mean]
     for level in quantiles:
         table[f"{level:g}"] = [float(value) for f in forecasts for value in f.quantile(level)]
     return table
 
 
-def _labels(forecast: Forecast, timed: bool) -> list[Any]:
-    index = forecast.index
-    if not timed or index is None:
-        return list(range(1, forecast.prediction_length + 1))
-    return [format_timestamp(stamp) for stamp in index]
-
-
 def _record(forecast: Forecast, quantiles: Sequence[float]) -> dict[str, Any]:
-    timed = forecast.start is not None
+    table = columns([forecast], quantiles)
+    when = "ds" if "ds" in table else "step"
     return {
         "unique_id": forecast.item_id,
         "freq": forecast.freq,
-        "ds" if timed else "step": _labels(forecast, timed),
-        "mean": forecast.mean.tolist(),
-        "quantiles": {f"{level:g}": forecast.quantile(level).tolist() for level in quantiles},
+        when: table[when],
+        "mean": table["mean"],
+        "quantiles": {f"{level:g}": table[f"{level:g}"] for level in quantiles},
     }
 
 

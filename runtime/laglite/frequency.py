@@ -32,6 +32,7 @@ _PERIODS = {
     "Y": "Y", "YE": "Y", "YS": "Y", "A": "Y", "AS": "Y",
 }  # fmt: skip
 _ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Z]{3}))?")
+LARGEST_MULTIPLE = 1_000_000
 SUPPORTED = "us ms s min h D B W W-SUN..W-SAT M MS ME Q QS QE Y YS YE A, with multiples (15min)"
 
 
@@ -62,8 +63,8 @@ def parse_frequency(alias: object) -> Frequency:
         raise unknown
     count, name, anchor = match.groups()
     multiple = int(count) if count else 1
-    if multiple < 1:
-        raise FrequencyError(f"frequency {text!r}: a step must be at least one unit long")
+    if not 1 <= multiple <= LARGEST_MULTIPLE:
+        raise FrequencyError(f"frequency {text!r}: the multiple must be 1 to {LARGEST_MULTIPLE:,}")
     if name in _TICKS and anchor is None:
         return Frequency(_TICKS[name], multiple, 0, text)
     if name == "B" and anchor is None:
@@ -102,14 +103,16 @@ def parse_timestamp(value: Any) -> np.datetime64:
             stamp = np.datetime64(value.replace(tzinfo=None), "us")
         elif isinstance(value, date):
             stamp = np.datetime64(value, "us")
+        elif isinstance(value, np.datetime64):
+            stamp = value.astype("datetime64[us]")
         else:
-            stamp = np.datetime64("NaT") if value is None else value.astype("datetime64[us]")
+            stamp = np.datetime64("NaT")
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{value!r} is not a timestamp; write ISO dates such as 2021-03-04 or 2021-03-04 05:00"
         ) from error
     if np.isnat(stamp):
-        raise InputError(f"{value!r} is not a point in time")
+        raise InputError(f"{value!r} is not a point in time; write ISO dates such as 2021-03-04")
     return stamp
 
 
@@ -119,7 +122,12 @@ def timestamps(start: np.datetime64, freq: Frequency, first: int, count: int) ->
     `first` may be negative. Months keep the day of `start`, or stay on the last day of the month
     if `start` is on one and the alias does not say month starts. Returns datetime64[us] [count].
     """
-    steps = np.arange(first, first + count, dtype=np.int64) * freq.multiple
+    return timestamps_at(start, freq, np.arange(first, first + count, dtype=np.int64))
+
+
+def timestamps_at(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64]) -> Timestamps:
+    """The times of any `steps`, as `timestamps` has them. Returns datetime64[us] [count]."""
+    steps = steps * freq.multiple
     start = start.astype("datetime64[us]")
     if freq.unit in TICK_MICROSECONDS:
         return start + (steps * TICK_MICROSECONDS[freq.unit]).astype("timedelta64[us]")
@@ -177,70 +185,76 @@ def infer_frequency(times: Timestamps) -> Frequency:
     """
     if len(times) < 3:
         raise FrequencyError(
-            f"{len(times)} timestamps are too few to tell the frequency; give it (--freq, freq=)"
+            f"too few timestamps ({len(times)}) to tell the frequency; give it (--freq, freq=)"
         )
-    for alias in _candidates(times):
+    distances = np.diff(times)
+    for alias in _candidates(times, distances.min()):
         freq = parse_frequency(alias)
         steps = step_numbers(times, freq)
-        grid = timestamps(times[0], freq, 0, int(steps[-1]) + 1)
-        if np.array_equal(grid[steps], times) and int(np.diff(steps).min()) == 1:
+        if np.array_equal(timestamps_at(times[0], freq, steps), times):
             return freq
-    gaps, counts = np.unique(np.diff(times), return_counts=True)
-    odd = int(np.argmax(np.diff(times) != gaps[counts.argmax()])) + 1
+    # Name the first time off the grid that most of the distances speak for.
+    values, counts = np.unique(distances, return_counts=True)
+    off = {}
+    for alias in _candidates(times, values[counts.argmax()]):
+        freq = parse_frequency(alias)
+        off[alias] = timestamps_at(times[0], freq, step_numbers(times, freq)) != times
+    best = min(off, key=lambda alias: int(off[alias].sum()))
+    odd = times[int(off[best].argmax())]
     raise FrequencyError(
-        f"the timestamps are not regular: most are {_plain(gaps[counts.argmax()])} apart, but "
-        f"{format_timestamp(times[odd])} follows {format_timestamp(times[odd - 1])}; "
-        "resample the series, or give the frequency"
+        f"the timestamps are not regular: {format_timestamp(odd)} is not on the grid of most, "
+        f"{best!r} from {format_timestamp(times[0])}; resample the series, or give the frequency"
     )
 
 
-def _candidates(times: Timestamps) -> list[str]:
-    """Aliases worth trying, coarse ones first."""
-    smallest = int(np.diff(times).min().astype("timedelta64[us]").astype(np.int64))
+def _candidates(times: Timestamps, step: np.timedelta64) -> list[str]:
+    """Aliases of about `step` that are worth trying, coarse ones first."""
+    smallest = int(step.astype("timedelta64[us]").astype(np.int64))
     day = TICK_MICROSECONDS["D"]
     days = times.astype("datetime64[D]")
-    starts = bool((days == days.astype("datetime64[M]").astype("datetime64[D]")).all())
-    suffix = "S" if starts else "E"
+    names: list[str] = []
     if smallest >= 28 * day:
-        months = [12, 3, 1, 2, 4, 6]
-        names = {12: f"Y{suffix}", 3: f"Q{suffix}"}
-        anchor = {
-            12: "-" + MONTHS[int(days[0].astype("datetime64[M]").astype(int)) % 12],
-            3: "",
-        }
-        fine = [
-            names[n] + anchor[n] if n in names else (f"M{suffix}" if n == 1 else f"{n}M{suffix}")
-            for n in months
-        ]
-        return [*fine, f"{smallest // (7 * day)}W", f"{smallest // day}D"]
-    if smallest >= 7 * day:
-        weekday = WEEKDAYS[(int(days[0].astype(int)) + 3) % 7]
-        weeks = smallest // (7 * day)
-        return [f"W-{weekday}" if weeks == 1 else f"{weeks}W-{weekday}", f"{smallest // day}D"]
-    if smallest == day:
-        weekdays = (days.astype(int) + 3) % 7
-        spans_weekends = len(times) > 5 and bool((weekdays < 5).all())
-        return ["B", "D"] if spans_weekends else ["D"]
-    for unit in ("D", "h", "min", "s", "ms", "us"):
-        if smallest % TICK_MICROSECONDS[unit] == 0:
-            count = smallest // TICK_MICROSECONDS[unit]
-            return [unit if count == 1 else f"{count}{unit}"]
-    return []
+        names += _month_aliases(days, round(smallest / (30.44 * day)))
+    if smallest % (7 * day) == 0:
+        weekday = WEEKDAYS[(int(days[0].astype(np.int64)) + 3) % 7]
+        names.append(f"{_multiple(smallest // (7 * day))}W-{weekday}")
+    if smallest == day and len(times) > 5 and bool(((days.astype(np.int64) + 3) % 7 < 5).all()):
+        names.append("B")
+    unit = next(unit for unit in reversed(TICK_MICROSECONDS)
+                if smallest % TICK_MICROSECONDS[unit] == 0)  # fmt: skip
+    return [*names, f"{_multiple(smallest // TICK_MICROSECONDS[unit])}{unit}"]
 
 
-def _plain(delta: np.timedelta64) -> str:
-    """A distance in the largest unit that divides it."""
-    microseconds = int(delta.astype("timedelta64[us]").astype(np.int64))
-    for unit in ("D", "h", "min", "s", "ms"):
-        if microseconds % TICK_MICROSECONDS[unit] == 0:
-            return f"{microseconds // TICK_MICROSECONDS[unit]} {unit}"
-    return f"{microseconds} us"
+def _month_aliases(days: Timestamps, count: int) -> list[str]:
+    """Aliases of `count` months, as years, quarters and months."""
+    starts = bool((days == days.astype("datetime64[M]").astype("datetime64[D]")).mean() > 0.5)
+    suffix = "S" if starts else "E"
+    month = int(days[0].astype("datetime64[M]").astype(np.int64)) % 12
+    names = []
+    if count % 12 == 0:
+        usual = month == (0 if starts else 11)
+        anchor = "" if usual else f"-{MONTHS[month]}"
+        names.append(f"{_multiple(count // 12)}Y{suffix}{anchor}")
+    if count % 3 == 0:
+        usual = month % 3 == (0 if starts else 2)
+        anchor = "" if usual else f"-{MONTHS[month % 3]}"
+        names.append(f"{_multiple(count // 3)}Q{suffix}{anchor}")
+    return [*names, f"{_multiple(count)}M{suffix}"]
+
+
+def _multiple(count: int) -> str:
+    return "" if count == 1 else str(count)
 
 
 def format_timestamp(stamp: np.datetime64) -> str:
     """ISO text without the parts that are zero: `2021-03-04`, `2021-03-04 05:00:00`."""
-    day = stamp.astype("datetime64[D]")
-    if stamp == day:
-        return str(day)
-    seconds = stamp.astype("datetime64[s]")
-    return str(seconds if stamp == seconds else stamp).replace("T", " ")
+    return format_timestamps(np.array([stamp]))[0]
+
+
+def format_timestamps(stamps: Timestamps) -> list[str]:
+    """ISO texts in one format for all: dates where every time of day is midnight."""
+    for unit in ("D", "s", "us"):
+        rounded = stamps.astype(f"datetime64[{unit}]")
+        if (rounded == stamps).all():
+            break
+    return [str(stamp).replace("T", " ") for stamp in rounded]

@@ -35,6 +35,11 @@ def plot_forecast(forecast: Forecast, history: Any = None, *, ax: Any = None) ->
         ax.fill_between(ahead, low, high, color=FORECAST_COLOUR, alpha=alpha, lw=0,
                         label=f"{coverage:.0%} interval")  # fmt: skip
     ax.plot(ahead, forecast.median, color=FORECAST_COLOUR, lw=1.6, label="median")
+    if forecast.start is not None:
+        dates = _matplotlib().dates
+        locator = dates.AutoDateLocator()
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
     ax.set_title(forecast.item_id or "forecast")
     ax.grid(alpha=0.25)
     ax.margins(x=0.01)
@@ -65,6 +70,7 @@ def _times(forecast: Forecast, first: int, count: int) -> NDArray[Any]:
 
 def _matplotlib() -> Any:
     try:
+        import matplotlib.dates
         import matplotlib.figure
         import matplotlib.pyplot
     except ModuleNotFoundError as error:

@@ -24,7 +24,7 @@ def rotary_tables(spec: ModelSpec, length: int) -> tuple[NDArray[np.float32], ND
     positions = np.arange(length, dtype=np.float32)
     if spec.rope_scaling == "linear":
         positions /= np.float32(spec.rope_factor)
-    elif spec.rope_scaling == "dynamic" and length > spec.max_context_length:
+    elif spec.rope_scaling == "dynamic" and length > spec.max_context_length and half > 1:
         growth = spec.rope_factor * length / spec.max_context_length - (spec.rope_factor - 1)
         base *= growth ** (spec.head_dim / (spec.head_dim - 2))
     exponents = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)

@@ -72,7 +72,7 @@ class ModelSpec:
                 raise SpecError(
                     f"{name} {getattr(self, name)!r} is not known; one of: {', '.join(allowed)}"
                 )
-        if self.rope_factor < 1.0:
+        if not 1.0 <= self.rope_factor < float("inf"):
             raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
 
     @property

@@ -8,6 +8,7 @@ classes such files are known to hold. Any other name in the file is refused befo
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ OTHER_STANDINS = (
     "gluonts.torch.modules.loss.NegativeLogLikelihood",
     "gluonts.torch.modules.loss.DistributionLoss",
 )
+UNREADABLE = "not a readable checkpoint; the file is damaged or of another kind"
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     content = _read(path)
     try:
-        state, hyper = content["state_dict"], content["hyper_parameters"]
+        state, hyper = _weights(content["state_dict"]), content["hyper_parameters"]
         own = hyper.get("format") == CHECKPOINT_FORMAT
         spec = ModelSpec.from_dict(hyper["spec"]) if own else _published_spec(hyper, state)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (SpecError, CheckpointError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a Lag-Llama or laglite checkpoint ({type(error).__name__}: {error})"
         ) from error
-    except SpecError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
     model = LagLlama(spec)
     _load_weights(path, model, state)
     return Checkpoint(model.eval(), "laglite" if own else "lag-llama", hyper if own else {})
@@ -80,36 +80,42 @@ def _read(path: Path) -> dict[str, Any]:
     }
     allowed: list[Any] = [(cls, name) for name, cls in standins.items()]
     try:
-        with torch.serialization.safe_globals(allowed):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        with file, torch.serialization.safe_globals(allowed):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(path)) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,
+        raise CheckpointError(f"{path}: {_refusal(path, error)}") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,
             AttributeError, zipfile.BadZipFile) as error:  # fmt: skip
-        raise CheckpointError(
-            f"{path}: not a readable checkpoint; the file is damaged or of another kind"
-        ) from error
+        raise CheckpointError(f"{path}: {UNREADABLE}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     return content
 
 
-def _refusal(path: Path) -> str:
+def _refusal(path: Path, error: Exception) -> str:
     """Say what the unpickler would not admit."""
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, pickle.UnpicklingError):
-        foreign = []
-    known = {*DISTRIBUTIONS, *OTHER_STANDINS}
-    names = sorted(name for name in foreign if name not in known)
+    except (RuntimeError, ValueError, pickle.UnpicklingError):  # not a zip: one bare pickle
+        foreign = re.findall(r"GLOBAL ([\w.]+)", str(error))
+    names = sorted({*foreign} - {*DISTRIBUTIONS, *OTHER_STANDINS})
     if not names:
-        return f"{path}: not a readable checkpoint; the file is damaged or of another kind"
+        return UNREADABLE
     return (
-        f"{path}: refused, and nothing in it was executed: it refers to {', '.join(names)}. A "
-        "checkpoint may hold only tensors, plain containers and Lag-Llama's own settings"
+        f"refused, and nothing in it was executed: it refers to {', '.join(names)}. A checkpoint "
+        "may hold only tensors, plain containers and Lag-Llama's own settings"
     )
+
+
+def _weights(state: Any) -> Mapping[str, Any]:
+    """A checkpoint's `state_dict`. Raises TypeError for anything else."""
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise TypeError("state_dict does not map names to weights")
+    return state
 
 
 def _published_spec(hyper: Mapping[str, Any], state: Mapping[str, Any]) -> ModelSpec:

@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
-from laglite.errors import InputError
+from laglite.errors import InputError, SpecError
 from laglite.spec import ModelSpec
 from laglite_train.windows import SamplingConfig
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,29 @@ def _check(config: TrainConfig, path: Path) -> None:
         (config.run.steps_per_epoch >= 1, "run.steps_per_epoch must be at least 1"),
         (config.run.batch_size >= 1, "run.batch_size must be at least 1"),
         (config.run.validation_windows >= 1, "run.validation_windows must be at least 1"),
-        (config.optimiser.learning_rate > 0, "optimiser.learning_rate must be above 0"),
+        (
+            0 < config.optimiser.learning_rate < 1,
+            "optimiser.learning_rate must be above 0 and below 1",
+        ),
         (
             total <= config.model.max_context_length,
             f"sampling: context and horizon come to {total}, beyond "
             f"model.max_context_length {config.model.max_context_length}",
         ),
+        (sampling.temperature >= 0, "sampling.temperature must be at least 0"),
+        (config.run.seed >= 0, "run.seed must be at least 0"),
+        (
+            config.run.threads is None or config.run.threads >= 1,
+            "run.threads must be at least 1, or left out for all cores",
+        ),
+        (
+            config.run.precision in PRECISIONS,
+            f"run.precision {config.run.precision!r} is not one of {', '.join(PRECISIONS)}",
+        ),
+        (config.optimiser.warmup_steps >= 0, "optimiser.warmup_steps must be at least 0"),
+        (config.optimiser.weight_decay >= 0, "optimiser.weight_decay must be at least 0"),
+        (config.optimiser.gradient_clip > 0, "optimiser.gradient_clip must be above 0"),
+        (bool(config.output), "output must name a folder"),
         (bool(config.data), "data must list at least one file or folder"),
     ]
     for holds, message in limits:
@@ -106,13 +125,16 @@ def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:
     for key in values:
         if key not in fields:
             raise InputError(f"unknown key {prefix}{key}; known: {', '.join(fields)}")
-    built = {}
+    built: dict[str, Any] = {}
     for name, spec in fields.items():
         if name in values:
             built[name] = _convert(hints[name], values[name], prefix + name)
         elif spec.default is spec.default_factory is dataclasses.MISSING:
             raise InputError(f"key {prefix}{name} is missing")
-    return cls(**built)
+    try:
+        return cls(**built)
+    except SpecError as error:
+        raise InputError(f"{prefix}{error}") from error
 
 
 def _convert(hint: Any, value: Any, key: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from laglite.errors import InputError
 from laglite.tokens import TimeAxis
 
 COLUMNS = ("item_id", "start", "freq", "target")
+LISTS = (pa.ListScalar, pa.FixedSizeListScalar)  # a large list is a ListScalar too
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,33 @@ def _read_file(path: Path, shortest: int) -> list[Series]:
         raise InputError(
             f"{path}: column {absent[0]!r} is missing; the series format has {', '.join(COLUMNS)}"
         )
+    targets = table.column("target")
     rows: list[Series] = []
     columns = [table.column(name) for name in COLUMNS[:3]]
-    targets = table.column("target")
     for row in range(table.num_rows):
         item, start, freq = (column[row].as_py() for column in columns)
         try:
             axis = TimeAxis.of(start, freq)
-            values = np.asarray(targets[row].values.to_numpy(zero_copy_only=False), np.float32)
-        except (InputError, AttributeError, TypeError, ValueError) as error:
+            values = _values(targets[row])
+        except InputError as error:
             raise InputError(f"{path}, row {row} ({item}): {error}") from error
         if len(values) >= shortest and not np.isnan(values).all():
-            rows.append(Series(str(item), axis, values))
+            rows.append(Series(f"row {row}" if item is None else str(item), axis, values))
     return rows
+
+
+def _values(target: Any) -> NDArray[np.float32]:
+    """A `target` cell as float32, NaN where missing. Raises InputError."""
+    kind = target.type
+    if not isinstance(target, LISTS) or not (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    ):
+        raise InputError(f"target must be a list of numbers, not {kind}")
+    if not target.is_valid:
+        raise InputError("target is missing")
+    values = target.values.to_numpy(zero_copy_only=False).astype(np.float64)
+    beyond = np.abs(values) > np.finfo(np.float32).max
+    if beyond.any():
+        at = int(beyond.argmax())
+        raise InputError(f"target holds an infinite value ({values[at]} at {at})")
+    return values.astype(np.float32)

@@ -37,14 +37,12 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     _quiet_lightning()
     torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
     lightning.seed_everything(config.run.seed, verbose=False)
-    checkpoints = ModelCheckpoint(
-        dirpath=output,
-        filename="best",
-        monitor="val_loss",
-        save_last=True,
-        enable_version_counter=False,
+    best = ModelCheckpoint(
+        dirpath=output, filename="best", monitor="val_loss", enable_version_counter=False
     )
-    callbacks: list[Callback] = [checkpoints]
+    # save_last= of the above would keep the last *best*; this one keeps every epoch's end.
+    latest = ModelCheckpoint(dirpath=output, filename="last", enable_version_counter=False)
+    callbacks: list[Callback] = [best, latest]
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
     trainer = lightning.Trainer(
@@ -55,20 +53,23 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
         gradient_clip_val=config.optimiser.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
-        logger=CSVLogger(str(output), name="", version="logs"),
+        logger=CSVLogger(str(output), name="logs"),  # a resumed run logs beside the first
         log_every_n_steps=min(20, config.run.steps_per_epoch),
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
     module = ForecastModule(config.model, config.optimiser, config.run)
-    trainer.fit(
-        module,
-        datamodule=WindowData(corpus, config),
-        ckpt_path=str(last) if resume else None,
-        weights_only=True,
-    )
-    return Path(checkpoints.best_model_path)
+    try:
+        trainer.fit(
+            module,
+            datamodule=WindowData(corpus, config),
+            ckpt_path=str(last) if resume else None,
+            weights_only=True,
+        )
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
+    return Path(best.best_model_path)
 
 
 def _quiet_lightning() -> None:

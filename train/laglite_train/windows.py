@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import Series, SeriesSet
@@ -55,6 +56,27 @@ def held_out(length: int, horizon: int) -> int:
     return max(1, min(horizon, length // 5))
 
 
+def _trainable(corpus: Sequence[SeriesSet], horizon: int) -> list[SeriesSet]:
+    """The series that have something observed before their held-out end.
+
+    Raises InputError if there is none.
+    """
+    kept = []
+    for group in corpus:
+        series = [
+            one
+            for one in group.series
+            if not np.isnan(
+                one.values[: len(one.values) - held_out(len(one.values), horizon)]
+            ).all()
+        ]
+        if series:
+            kept.append(SeriesSet(group.name, series))
+    if not kept:
+        raise InputError("no series has an observed value before its held-out end")
+    return kept
+
+
 class TrainingBatches(Dataset[Batch]):
     """Batch `i` of a run depends on the seed and `i` alone, so that a resumed run repeats it."""
 
@@ -68,9 +90,9 @@ class TrainingBatches(Dataset[Batch]):
         steps: range,
         seed: int,
     ) -> None:
-        self.corpus, self.spec, self.config = corpus, spec, config
+        self.corpus, self.spec, self.config = _trainable(corpus, config.horizon), spec, config
         self.batch_size, self.steps, self.seed = batch_size, steps, seed
-        weights = np.array([group.points for group in corpus], float) ** config.temperature
+        weights = np.array([group.points for group in self.corpus], float) ** config.temperature
         self.probabilities = weights / weights.sum()
 
     def __len__(self) -> int:

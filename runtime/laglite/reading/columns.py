@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from laglite.errors import InputError
-from laglite.frequency import parse_timestamp
-from laglite.reading.files import Table, is_missing, is_number
+from laglite.reading.files import Table, is_date, is_missing, is_number
 
 Note = Callable[[str], None]
 
 ID_NAMES = ("unique_id", "item_id", "series_id", "series", "id")
-TIME_NAMES = ("ds", "timestamp", "datetime", "date", "time", "start", "month", "day", "year")
+TIME_NAMES = ("ds", "timestamp", "datetime", "date", "time", "month", "year")
 TARGET_NAMES = ("y", "target", "value", "values")
 
 
@@ -36,7 +35,7 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     free = [n for n in table.names if n not in (columns.item, columns.time, columns.target)]
     time = columns.time
     if time is None:
-        datelike = [n for n in free if _looks_like_times(n, table.column(n)[0])]
+        datelike = [n for n in free if _looks_like_times(n, table.column(n))]
         time = _one(table, "time", datelike, TIME_NAMES, "--time-column")
         free = [n for n in free if n != time]
     item = columns.item
@@ -46,6 +45,8 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
         item = _one(table, "id", named or texts, ID_NAMES, "--id-column")
         free = [n for n in free if n != item]
     target = columns.target
+    if table.names == [item] and not _is_text(table.column(table.names[0])):
+        free, item = [table.names[0]], None  # the only column there is holds the values
     if target is None:
         target = _one(table, "target", free, TARGET_NAMES, "--target-column")
         if target is None:
@@ -80,14 +81,10 @@ def _is_text(cells: Sequence[Any]) -> bool:
     return isinstance(first, str) and not is_number(first)
 
 
-def _looks_like_times(name: str, cell: Any) -> bool:
-    """A date, or a bare year under a usual name."""
-    if isinstance(cell, str) and is_number(cell) and name.lower() not in TIME_NAMES:
-        return False
-    if isinstance(cell, (float, int)):
-        return False
-    try:
-        parse_timestamp(cell)
-    except InputError:
-        return False
-    return True
+def _looks_like_times(name: str, cells: Sequence[Any]) -> bool:
+    """Dates, or bare years or text under a usual name: then a bad date is an error of its row."""
+    usual = name.lower() in TIME_NAMES
+    first = next((cell for cell in cells if not is_missing(cell)), None)
+    if isinstance(first, str) and is_number(first):
+        return usual and is_date(first)
+    return is_date(first) or (usual and isinstance(first, str))

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from laglite.errors import InputError, missing
+from laglite.frequency import parse_timestamp
 
 MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "none"})
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of a file by column; `row_numbers` are those a person would look for in the file."""
+    """Cells of a file by column.
+
+    `rows` are the numbers a person would look for: lines of a CSV, rows from 0 of a Parquet file.
+    `zones` names the time zone of columns whose type has one; their times are wall-clock times.
+    """
 
     source: str
     names: Sequence[str]
     cells: Sequence[Sequence[Any]]
-    first_row: int
+    rows: Sequence[int]
+    zones: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> Sequence[Any]:
         return self.cells[self.names.index(name)]
@@ -43,6 +46,15 @@ def is_number(cell: Any) -> bool:
         float(cell)
     except (TypeError, ValueError):
         return isinstance(cell, str) and cell.strip().lower() in MISSING_TEXTS
+    return True
+
+
+def is_date(cell: Any) -> bool:
+    """Whether a cell can be read as a point in time."""
+    try:
+        parse_timestamp(cell)
+    except InputError:
+        return False
     return True
 
 
@@ -63,63 +75,89 @@ def _read_csv(path: str) -> Table:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: not UTF-8 text (byte {error.start})") from error
-    rows = [(n, row) for n, row in enumerate(_csv_rows(source, text), start=1) if any(row)]
+    rows = _csv_rows(source, text)
     if not rows:
         raise InputError(f"{source}: the file is empty")
-    _, header = rows[0]
-    if all(is_number(cell) for cell in header):  # plain values without a header
-        names, body = [f"column {n + 1}" for n in range(len(header))], rows
-    else:
-        names, body = [name.strip() for name in header], rows[1:]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{source}: the header names column {twice!r} twice")
+    names, body = _split_header(source, rows)
     if not body:
         raise InputError(f"{source}: there is a header, but no row of values")
     for number, row in body:
+        if not any(row):
+            raise InputError(
+                f"{source}, row {number}: a blank line between the values; "
+                "write NaN if a value is missing, or remove the line"
+            )
         if len(row) != len(names):
             raise InputError(
                 f"{source}, row {number}: {len(row)} cells where the header has {len(names)}"
             )
-    if body[-1][0] - body[0][0] != len(body) - 1:
-        blank = next(a for (a, _), (b, _) in itertools.pairwise(body) if b != a + 1) + 1
-        raise InputError(
-            f"{source}, row {blank}: a blank line between the values; "
-            "write NaN if a value is missing, or remove the line"
-        )
     cells = list(zip(*(row for _, row in body), strict=True))
-    return Table(source, names, cells, body[0][0])
+    return Table(source, names, cells, [number for number, _ in body])
 
 
-def _csv_rows(source: str, text: str) -> list[list[str]]:
+def _csv_rows(source: str, text: str) -> list[tuple[int, list[str]]]:
+    """Rows with their line numbers, without blank lines at either end."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise InputError(f"{source}: not valid CSV ({error})") from error
+        raise InputError(f"{source}, row {reader.line_num}: not valid CSV ({error})") from error
+    filled = [place for place, (_, row) in enumerate(rows) if any(row)]
+    return rows[filled[0] : filled[-1] + 1] if filled else []
+
+
+def _split_header(
+    source: str, rows: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Column names and the rows below them; plain values need no header."""
+    number, first = rows[0]
+    values = [cell for cell in first if is_number(cell) or is_date(cell)]
+    if len(values) == len(first):
+        return [f"column {n + 1}" for n in range(len(first))], rows
+    stray = next((cell for cell in values if cell.strip()), None)
+    if stray is not None and len(first) > 1:
+        raise InputError(
+            f"{source}, row {number}: {stray!r} is a value, not a column's name; "
+            "add a first line that names the columns"
+        )
+    names = [name.strip() for name in first]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{source}: the header names column {twice!r} twice")
+    return names, rows[1:]
 
 
 def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow as pa
+        import pyarrow.compute as pc
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise missing("pyarrow", "tables", "reading Parquet") from error
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read (no such file)")
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
     if table.num_rows == 0:
         raise InputError(f"{path}: the table has no rows")
-    cells = [_arrow_cells(pa, column) for column in table.columns]
-    return Table(str(path), table.column_names, cells, 0)
+    cells, zones = [], {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+            zones[name] = column.type.tz
+            column = pc.local_timestamp(column)  # noqa: PLW2901
+        cells.append(_arrow_cells(pa, column))
+    return Table(str(path), table.column_names, cells, range(table.num_rows), zones)
 
 
 def _arrow_cells(pa: Any, column: Any) -> Sequence[Any]:
-    """Python or NumPy values of one column; numbers keep their type, null becomes NaN."""
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-        numbers: Sequence[Any] = column.to_numpy().astype(np.float64)
+    """NumPy values of a column of numbers or times, Python values of any other."""
+    kind = column.type
+    if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and column.null_count == 0):
+        numbers: Sequence[Any] = column.to_numpy()
         return numbers
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         stamps: Sequence[Any] = column.to_numpy().astype("datetime64[us]")
         return stamps
     values: Sequence[Any] = column.to_pylist()

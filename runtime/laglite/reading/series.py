@@ -7,6 +7,7 @@ and column; what was guessed or filled in is told to `note`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from laglite.frequency import (
     parse_frequency,
     parse_timestamp,
     step_numbers,
-    timestamps,
+    timestamps_at,
 )
 from laglite.reading.columns import Columns, Note, choose_columns
 from laglite.reading.files import Table, is_missing, read_table
@@ -49,87 +50,102 @@ def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> li
     given = None if freq is None else parse_frequency(freq)
     table = read_table(path)
     if set(SERIES_FORMAT) <= set(table.names):
+        if given is not None:
+            note(f"{table.source}: states each series' own frequency; {given.alias!r} is not used")
         return _from_series_format(table)
     chosen = choose_columns(table, columns, note)
     targets = _numbers(table, str(chosen.target))
     times = None if chosen.time is None else _times(table, chosen.time, note)
-    rows = _rows_by_item(table, chosen.item)
+    rows = np.asarray(table.rows)
     series = []
-    for item, index in rows.items():
+    for item, index in _rows_by_item(table, chosen.item).items():
         where = table.source if item is None else f"{table.source}, series {item!r}"
-        picked = np.array(index)
         if times is None:
-            series.append(InputSeries(item, targets[picked], None, given))
-            continue
-        numbers = picked + table.first_row
-        series.append(
-            _on_grid(where, item, times[picked], targets[picked], numbers, given, freq, note)
+            series.append(InputSeries(item, targets[index], None, given))
+        else:
+            grid = _on_grid(where, times[index], targets[index], rows[index], given, note)
+            series.append(InputSeries(item, *grid))
+    if times is not None and given is None:
+        aliases = Counter(one.freq.alias for one in series if one.freq is not None)
+        kinds = ", ".join(
+            f"{alias!r}" if len(aliases) == 1 else f"{alias!r} for {count}"
+            for alias, count in aliases.most_common()
         )
+        note(f"{table.source}: frequency {kinds}, from the timestamps")
     return series
 
 
 def _from_series_format(table: Table) -> list[InputSeries]:
     """Rows of the Parquet series format."""
     series = []
-    for row, (item, start, freq, target) in enumerate(
-        zip(*(table.column(name) for name in SERIES_FORMAT), strict=True)
-    ):
+    columns = [table.column(name) for name in SERIES_FORMAT]
+    for row, item, start, freq, target in zip(table.rows, *columns, strict=True):
+        where = f"{table.source}, row {row} ({item})"
+        if not isinstance(target, list) or is_missing(item):
+            wrong = "item_id is missing" if is_missing(item) else "target must be a list of numbers"
+            raise InputError(f"{where}: {wrong}")
         try:
             values = np.asarray(target, np.float64)
-            series.append(
-                InputSeries(str(item), values, parse_timestamp(start), parse_frequency(freq))
-            )
+            axis = parse_timestamp(start), parse_frequency(freq)
         except (InputError, TypeError, ValueError) as error:
-            raise InputError(f"{table.source}, row {row} ({item}): {error}") from error
+            raise InputError(f"{where}: {error}") from error
+        series.append(InputSeries(str(item), values, *axis))
     return series
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     """A column as float64, NaN where missing; names the first cell that is no finite number."""
-    values = np.empty(len(table.column(name)), np.float64)
-    for row, cell in enumerate(table.column(name)):
-        try:
-            values[row] = math.nan if is_missing(cell) else float(cell)
-        except (TypeError, ValueError):
-            hint = "; write decimals with a point" if isinstance(cell, str) and "," in cell else ""
-            raise InputError(
-                f"{table.source}, row {row + table.first_row}, column {name!r}: "
-                f"{cell!r} is not a number{hint}"
-            ) from None
-        if math.isinf(values[row]):
-            raise InputError(
-                f"{table.source}, row {row + table.first_row}, column {name!r}: "
-                "infinite value; leave the cell empty if the value is missing"
-            )
+    cells = table.column(name)
+    if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
+        values = cells.astype(np.float64)
+    else:
+        values = np.empty(len(cells), np.float64)
+        for place, cell in enumerate(cells):
+            try:
+                values[place] = math.nan if is_missing(cell) else float(cell)
+            except (TypeError, ValueError):
+                decimal = isinstance(cell, str) and "," in cell
+                hint = "; write decimals with a point" if decimal else ""
+                raise InputError(
+                    f"{_cell(table, place, name)}: {cell!r} is not a number{hint}"
+                ) from None
+    if np.isinf(values).any():
+        raise InputError(
+            f"{_cell(table, int(np.isinf(values).argmax()), name)}: infinite value; "
+            "leave the cell empty if the value is missing"
+        )
     return values
+
+
+def _cell(table: Table, place: int, name: str) -> str:
+    """Where a cell is, for messages."""
+    return f"{table.source}, row {table.rows[place]}, column {name!r}"
 
 
 def _times(table: Table, name: str, note: Note) -> Timestamps:
     """A column as datetime64[us]; a constant time zone is dropped, a changing one refused."""
     cells = table.column(name)
-    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
-        times: Timestamps = cells
-        if np.isnat(times).any():
-            row = int(np.isnat(times).argmax()) + table.first_row
-            raise InputError(f"{table.source}, row {row}, column {name!r}: the time is missing")
-        return times
     stamps = np.empty(len(cells), "datetime64[us]")
-    zones: set[str] = set()
-    for row, cell in enumerate(cells):
-        try:
-            stamps[row] = parse_timestamp(cell)
-        except InputError as error:
-            raise InputError(
-                f"{table.source}, row {row + table.first_row}, column {name!r}: {error}"
-            ) from error
-        zones.add(_zone(cell))
-        if len(zones) > 1:
-            raise InputError(
-                f"{table.source}, row {row + table.first_row}, column {name!r}: the time zone "
-                "changes within the column; write all times in one zone"
-            )
+    zones = {table.zones.get(name, "")}
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
+        stamps[:] = cells
+        if np.isnat(stamps).any():
+            place = int(np.isnat(stamps).argmax())
+            raise InputError(f"{_cell(table, place, name)}: the time is missing")
+    else:
+        for place, cell in enumerate(cells):
+            try:
+                stamps[place] = parse_timestamp(cell)
+            except InputError as error:
+                raise InputError(f"{_cell(table, place, name)}: {error}") from error
+            zones = {_zone(cell)} if place == 0 else zones | {_zone(cell)}
+            if len(zones) > 1:
+                raise InputError(
+                    f"{_cell(table, place, name)}: the time zone changes within the column; "
+                    "write all times in one zone"
+                )
     if zones != {""}:
-        note(f"time zone {zones.pop()} dropped: calendar features follow the times as written")
+        note(f"time zone {zones.pop()} dropped: calendar features follow the wall clock")
     return stamps
 
 
@@ -144,47 +160,41 @@ def _zone(cell: Any) -> str:
 
 
 def _rows_by_item(table: Table, item: str | None) -> dict[str | None, list[int]]:
-    """Row indices of each series, in the order of their first appearance."""
+    """Places of each series' rows, in the order of their first appearance."""
     if item is None:
-        return {None: list(range(len(table.cells[0])))}
-    rows: dict[str | None, list[int]] = {}
-    for row, cell in enumerate(table.column(item)):
-        if is_missing(cell):
-            raise InputError(
-                f"{table.source}, row {row + table.first_row}, column {item!r}: the id is missing"
-            )
-        name = f"{cell:g}" if isinstance(cell, float) else str(cell)
-        rows.setdefault(name, []).append(row)
-    return rows
+        return {None: list(range(len(table.rows)))}
+    places: dict[str | None, list[int]] = {}
+    for place, cell in enumerate(table.column(item)):
+        if cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell)):
+            raise InputError(f"{_cell(table, place, item)}: the id is missing")
+        whole = isinstance(cell, float) and cell.is_integer()
+        places.setdefault(str(int(cell)) if whole else str(cell), []).append(place)
+    return places
 
 
 def _on_grid(
     where: str,
-    item: str | None,
     times: Timestamps,
     values: NDArray[np.float64],
-    row_numbers: NDArray[np.int64],
+    rows: NDArray[np.int64],
     given: Frequency | None,
-    alias: str | None,
     note: Note,
-) -> InputSeries:
-    """Put one series on its regular grid; gaps become NaN."""
+) -> tuple[NDArray[np.float64], np.datetime64, Frequency]:
+    """Values on the regular grid of one series, gaps as NaN; its start and frequency."""
     gaps = np.diff(times).astype(np.int64)
     if (gaps <= 0).any():
         at = int((gaps <= 0).argmax()) + 1
-        stamp, row = format_timestamp(times[at]), int(row_numbers[at])
+        stamp = format_timestamp(times[at])
         if gaps[at - 1] == 0:
-            raise InputError(f"{where}, row {row}: {stamp} appears twice; keep one value for each")
+            raise InputError(f"{where}, row {rows[at]}: {stamp} appears twice; keep one value")
         raise InputError(
-            f"{where}, row {row}: {stamp} comes after {format_timestamp(times[at - 1])}; "
+            f"{where}, row {rows[at]}: {stamp} comes after {format_timestamp(times[at - 1])}; "
             "sort the rows by time"
         )
     try:
         freq = infer_frequency(times) if given is None else given
     except FrequencyError as error:
         raise FrequencyError(f"{where}: {error}") from error
-    if given is None:
-        note(f"{where}: frequency {freq.alias!r} (from {len(times)} timestamps)")
     steps = step_numbers(times, freq)
     span = int(steps[-1]) + 1
     if span > max(LONGEST_GRID, 100 * len(times)):
@@ -192,18 +202,19 @@ def _on_grid(
             f"{where}: {len(times)} rows span {span:,} steps of frequency {freq.alias!r}; "
             "is the frequency right?"
         )
-    grid = timestamps(times[0], freq, 0, span)
-    off = grid[steps] != times
-    if off.any() or (np.diff(steps) < 1).any():
-        at = int(off.argmax()) if off.any() else int((np.diff(steps) < 1).argmax()) + 1
+    off = timestamps_at(times[0], freq, steps) != times
+    off[1:] |= np.diff(steps) < 1
+    if off.any():
+        at = int(off.argmax())
         raise FrequencyError(
-            f"{where}, row {int(row_numbers[at])}: {format_timestamp(times[at])} is not on the "
-            f"grid of frequency {alias or freq.alias!r} from {format_timestamp(times[0])}"
+            f"{where}, row {rows[at]}: {format_timestamp(times[at])} is not on the grid of "
+            f"frequency {freq.alias!r} from {format_timestamp(times[0])}"
         )
-    filled = np.full(len(grid), np.nan)
+    filled = np.full(span, np.nan)
     filled[steps] = values
-    absent = len(grid) - len(times)
-    if absent:
-        first = format_timestamp(grid[np.setdiff1d(np.arange(len(grid)), steps)[0]])
-        note(f"{where}: {absent} timestamps are absent, taken as missing values (first: {first})")
-    return InputSeries(item, filled, times[0], freq)
+    absent = np.setdiff1d(np.arange(span), steps)
+    if len(absent):
+        first = format_timestamp(timestamps_at(times[0], freq, absent[:1])[0])
+        count = "1 timestamp is" if len(absent) == 1 else f"{len(absent)} timestamps are"
+        note(f"{where}: {count} absent, taken as missing values (first: {first})")
+    return filled, times[0], freq

@@ -1,0 +1,258 @@
+"""Training and validation windows: features as at run time, and nothing from the held-out end."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from laglite.spec import ModelSpec
+from laglite.tokens import TimeAxis, encode
+from laglite_train.corpus import Series, SeriesSet
+from laglite_train.windows import (
+    Batch,
+    EncodedWindow,
+    SamplingConfig,
+    TrainingBatches,
+    ValidationBatches,
+    collate,
+    encode_window,
+    held_out,
+)
+
+NAN = float("nan")
+SPEC = ModelSpec(
+    2, 2, 4, 8, (0, 1, 2, 5), scaling="iqr", history="carry", context_length=8,
+    max_context_length=64,
+)  # fmt: skip
+PLAIN = dataclasses.replace(SPEC, scaling="none")
+SAMPLING = SamplingConfig(horizon=4, context_lengths=(8,))
+HOURLY = TimeAxis.of("2024-01-01", "h")
+
+
+def series(values: Any, axis: TimeAxis = HOURLY, item: str = "a") -> Series:
+    return Series(item, axis, np.asarray(values, np.float32))
+
+
+def corpus(*groups: list[Series]) -> list[SeriesSet]:
+    return [SeriesSet(f"set{index}", group) for index, group in enumerate(groups)]
+
+
+def noise(length: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(5.0, 2.0, length).astype(np.float32)
+
+
+def training(
+    sets: list[SeriesSet], spec: ModelSpec = SPEC, steps: range = range(8), seed: int = 1,
+    **changes: Any,
+) -> TrainingBatches:  # fmt: skip
+    config = dataclasses.replace(SAMPLING, **changes)
+    return TrainingBatches(sets, spec, config, batch_size=6, steps=steps, seed=seed)
+
+
+def validation(sets: list[SeriesSet], batch_size: int = 6, per_set: int = 4) -> ValidationBatches:
+    return ValidationBatches(sets, SPEC, SAMPLING, batch_size=batch_size, per_set=per_set)
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("freq", "period"),
+    [("h", "h"), ("15min", "15min"), ("D", "D"), ("W", "W-SUN"), ("MS", "M"), ("QE", "Q-DEC")],
+)
+@pytest.mark.parametrize("history", ["zeros", "carry"])
+@pytest.mark.parametrize(("begin", "end"), [(0, 5), (0, 40), (31, 40), (33, 37)])
+def test_training_features_are_those_of_the_runtime(
+    freq: str, period: str, history: str, begin: int, end: int
+) -> None:
+    """The runtime is given the values it would have seen, and their time as pandas counts it."""
+    spec = dataclasses.replace(SPEC, history=history, scaling="robust")
+    values = noise(50)
+    values[[2, 34, 35, 41]] = NAN
+    periods = pd.period_range("2021-03-31", periods=50, freq=period)
+    axis = TimeAxis.of(periods[0].start_time, freq)
+    window = encode_window(spec, values, axis, begin, end, values[end : end + 4], 8)
+    seen = TimeAxis.of(periods[begin].start_time, freq)
+    exact = values.astype(np.float64)
+    prompt = encode(spec, exact[begin:end], seen, 8, exact[end : end + 3])
+    assert window is not None
+    np.testing.assert_array_equal(window.tokens, prompt.tokens)
+    assert (window.loc, window.scale) == (prompt.window.loc, prompt.window.scale)
+
+
+@pytest.mark.parametrize(
+    ("history", "current", "previous"),
+    [("carry", [2, 2, 4, 5, 6, 6], [1, 2, 2, 4, 5, 6]),
+     ("zeros", [2, 0, 4, 5, 6, 0], [1, 2, 0, 4, 5, 6])],
+)  # fmt: skip
+def test_a_window_written_by_hand(history: str, current: list[int], previous: list[int]) -> None:
+    spec = dataclasses.replace(PLAIN, history=history, lags=(0, 1), calendar=False)
+    values, future = np.float32([1, 2, NAN, 4, 5]), np.float32([6, NAN, 8])
+    window = encode_window(spec, values, TimeAxis(), 0, 5, future, 4)
+    assert window is not None
+    np.testing.assert_array_equal(window.tokens[:, 0], current)
+    np.testing.assert_array_equal(window.tokens[:, 1], previous)
+    np.testing.assert_array_equal(window.weights, [0, 1, 1, 1, 0, 1])
+    np.testing.assert_array_equal(window.values, [0, 4, 5, 6, 0, 8])
+
+
+def test_a_history_without_a_value_gives_no_window() -> None:
+    values = np.float32([1, *[NAN] * 13, 3])
+    assert encode_window(SPEC, values, HOURLY, 1, 14, values[14:], 8) is None
+    assert encode_window(SPEC, values, HOURLY, 0, 14, values[14:], 8) is None  # out of reach
+    assert encode_window(SPEC, values, HOURLY, 0, 13, values[13:], 8) is not None
+
+
+def test_a_batch_depends_on_the_seed_and_its_step_only() -> None:
+    sets = corpus([series(noise(60))], [series(noise(30, 1)), series(noise(9, 2))])
+    whole, tail = training(sets, steps=range(8)), training(sets, steps=range(5, 8))
+    assert (len(whole), len(tail)) == (8, 3)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    for index in (2, 0, 1):
+        assert same(tail[index], whole[index + 5])
+        assert same(tail[index], tail[index])
+    assert not same(whole[0], whole[1])
+    assert not same(whole[0], training(sets, seed=2)[0])
+
+
+@pytest.mark.parametrize(
+    ("length", "horizon", "kept"),
+    [(8, 64, 1), (10, 64, 2), (100, 64, 20), (1000, 64, 64), (9, 1, 1)],
+)
+def test_a_fifth_of_a_series_is_held_out_but_no_more_than_a_horizon(
+    length: int, horizon: int, kept: int
+) -> None:
+    assert held_out(length, horizon) == kept
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(8, 60), min_size=1, max_size=4),
+    horizon=st.integers(1, 20),
+    contexts=st.lists(st.integers(1, 16), min_size=1, max_size=3).map(tuple),
+    history=st.sampled_from(["zeros", "carry"]),
+    share=st.sampled_from([0.0, 0.5, 1.0]),
+    seed=st.integers(0, 2**31),
+)
+def test_no_training_window_reaches_into_the_held_out_end(
+    lengths: list[int], horizon: int, contexts: tuple[int, ...], history: str, share: float,
+    seed: int,
+) -> None:  # fmt: skip
+    """Series k holds 1000 k + t at time t, so that every number tells where it is from."""
+    rows = [series(1000 * (k + 1) + np.arange(n)) for k, n in enumerate(lengths)]
+    sets = corpus(rows[:1], rows[1:]) if rows[1:] else corpus(rows)
+    usable = np.array([0, *(n - max(1, min(horizon, n // 5)) for n in lengths)])
+    batches = training(
+        sets, dataclasses.replace(PLAIN, history=history), seed=seed, horizon=horizon,
+        context_lengths=contexts, short_history=share, calendar_dropout=share,
+    )  # fmt: skip
+    for batch in (batches[index] for index in range(len(batches))):
+        for used in (batch.tokens[..., : len(SPEC.lags)].numpy(), batch.values.numpy()):
+            origin, time = np.divmod(used[used != 0].astype(int), 1000)
+            assert (time < usable[origin]).all()
+        assert ((batch.values != 0) == (batch.weights == 1)).all()
+        assert (batch.weights.sum(dim=1) >= 1).all()
+
+
+def test_what_is_held_out_changes_no_training_batch() -> None:
+    values = [noise(n, n) for n in (12, 40, 64)]
+    altered = [v.copy() for v in values]
+    for v in altered:
+        v[-held_out(len(v), 4) :] = 1e6
+    before, after = (training(corpus([series(v) for v in rows])) for rows in (values, altered))
+    assert all(same(before[index], after[index]) for index in range(8))
+
+
+def test_missing_values_have_weight_zero() -> None:
+    values = np.arange(1, 61, dtype=np.float32)
+    values[::3] = NAN
+    batches = training(corpus([series(values)]), PLAIN)
+    for index in range(8):
+        observed = batches[index].values[batches[index].weights == 1].numpy()
+        assert len(observed) > 0
+        assert set(observed) <= set(values[~np.isnan(values)])
+        assert torch.isfinite(batches[index].tokens).all()
+
+
+def test_a_set_observed_only_in_its_held_out_end_does_not_stall_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draws: list[None] = []
+    draw = TrainingBatches._draw
+
+    def counted(self: TrainingBatches, *arguments: Any) -> EncodedWindow | None:
+        draws.append(None)
+        if len(draws) > 2000:
+            raise AssertionError("no batch after 2000 draws")
+        return draw(self, *arguments)
+
+    monkeypatch.setattr(TrainingBatches, "_draw", counted)
+    late = series([NAN] * 19 + [3.0])
+    assert training(corpus([series(noise(40))], [late]))[0].tokens.shape[0] == 6
+
+
+@pytest.mark.parametrize(("share", "blank"), [(0.0, 0), (1.0, 6)])
+def test_a_share_of_windows_loses_its_calendar(share: float, blank: int) -> None:
+    batch = training(corpus([series(noise(60))]), calendar_dropout=share)[0]
+    calendar = batch.tokens[..., -6:]
+    assert int((calendar == 0).all(dim=-1).all(dim=-1).sum()) == blank
+
+
+def test_sets_are_drawn_in_proportion_to_a_power_of_their_points() -> None:
+    sets = corpus([series(noise(16))], [series(noise(40)), series(noise(41))])
+    np.testing.assert_allclose(training(sets, temperature=0.5).probabilities, [4 / 13, 9 / 13])
+
+
+def test_collate_fills_short_windows_on_the_right_with_weight_zero() -> None:
+    rows = [
+        EncodedWindow(np.full((n, 3), n, np.float32), np.full(n, 9, np.float32),
+                      np.ones(n, np.float32), float(n), 2.0)
+        for n in (2, 5)
+    ]  # fmt: skip
+    batch = collate(rows, 5)
+    shapes = [tuple(part.shape) for part in batch]
+    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1)]
+    assert all(part.dtype == torch.float32 for part in batch)
+    assert batch.weights.tolist() == [[1, 1, 0, 0, 0], [1] * 5]
+    assert batch.tokens[0, :, 0].tolist() == [2, 2, 0, 0, 0]
+    assert batch.values[0].tolist() == [9, 9, 0, 0, 0]
+    assert (batch.loc.tolist(), batch.scale.tolist()) == ([[2.0], [5.0]], [[2.0], [2.0]])
+
+
+def test_a_series_shorter_than_the_context_is_filled_on_the_right() -> None:
+    batches = training(corpus([series(noise(10))]), calendar_dropout=0.0)
+    for index in range(8):
+        batch = batches[index]
+        assert batch.tokens.shape == (6, 8 + 4 - 1, SPEC.num_features)
+        for tokens, weights in zip(batch.tokens, batch.weights, strict=True):
+            used = int((tokens != 0).any(dim=-1).sum())  # the calendar is never all zero
+            assert 4 <= used <= 7  # 8 of 10 values are for training, the last one no input
+            assert (tokens[used:] == 0).all()
+            assert weights.tolist() == [1.0] * used + [0.0] * (11 - used)
+
+
+def test_validation_weighs_the_held_out_end_only() -> None:
+    rows = [np.arange(1, n + 1, dtype=np.float32) for n in (9, 15, 60)]
+    rows[2][-2] = NAN
+    batches = validation(corpus([series(row) for row in rows]))
+    assert len(batches) == 1
+    for row, values, weights in zip(rows, batches[0].values, batches[0].weights, strict=True):
+        end = row[-held_out(len(row), 4) :]
+        assert values[weights == 1].tolist() == end[~np.isnan(end)].tolist()
+
+
+def test_validation_windows_are_the_same_in_every_run_and_limited_for_each_set() -> None:
+    sets = corpus([series(noise(40, k)) for k in range(11)], [series(noise(20))])
+    first, second = validation(sets, batch_size=2), validation(sets, batch_size=2)
+    assert [len(first[index].tokens) for index in range(len(first))] == [2, 2, 1]
+    assert all(same(first[index], second[index]) for index in range(3))
