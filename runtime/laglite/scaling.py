@@ -52,16 +52,16 @@ def _quartile(ordered: NDArray[np.float32], probability: float) -> np.float32:
 
 
 def _fit_iqr(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Median and interquartile range, falling back where more than half the values are equal.
+    """Median, and the interquartile range or a quarter of the 5-95 % range if that is larger.
 
-    Intermittent series (range 0) take the standard deviation; constant ones a small share of
-    their level, so that the features stay finite and the forecast stays close to the constant.
+    The wider range keeps spiky series (mostly flat, sometimes far away) within sane numbers, which
+    a single outlier cannot do to an ordinary one. Where both are 0, intermittent series take the
+    standard deviation, and constant ones a small share of their level, so that the features stay
+    finite and the forecast stays close to the constant.
     """
-    low, loc, high = (float(q) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+    q05, q25, loc, q75, q95 = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
     rounding = 1e-9 * float(np.abs(values).max())
-    if high - low > rounding:
-        return loc, high - low
-    std = float(values.std())
-    if std > rounding:
-        return loc, std
+    for scale in (max(q75 - q25, (q95 - q05) / 4), float(values.std())):
+        if scale > rounding:
+            return loc, scale
     return loc, CONSTANT_SCALE * abs(loc) if loc else CONSTANT_SCALE

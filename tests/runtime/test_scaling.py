@@ -63,9 +63,26 @@ def test_iqr_gives_a_series_of_zeros_a_finite_scale() -> None:
     assert fit_scale(np.zeros(30), "iqr") == (0.0, 0.01)
 
 
+def test_iqr_widens_to_a_quarter_of_the_central_90_percent_for_spiky_series() -> None:
+    values = np.sin(np.arange(100)) / 100
+    values[::8] = 50.0
+    low, high = np.quantile(values, (0.05, 0.95))
+    loc, scale = fit_scale(values, "iqr")
+    assert loc == np.median(values)
+    assert scale == pytest.approx((high - low) / 4)
+    assert scale > 10
+
+
+def test_one_outlier_does_not_change_the_iqr_of_an_ordinary_series() -> None:
+    values = np.random.default_rng(0).standard_normal(200)
+    spoiled = values.copy()
+    spoiled[50] = 1e9
+    assert fit_scale(spoiled, "iqr") == pytest.approx(fit_scale(values, "iqr"), rel=0.1, abs=0.02)
+
+
 def test_iqr_falls_back_to_the_standard_deviation_for_intermittent_demand() -> None:
     values = np.zeros(100)
-    values[::10] = 5.0
+    values[::40] = 5.0
     assert fit_scale(values, "iqr") == (0.0, pytest.approx(values.std()))
 
 

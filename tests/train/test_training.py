@@ -116,7 +116,8 @@ def test_a_checkpoint_holds_plain_values_and_loads_as_a_model(whole_run: Path) -
         assert contents(whole_run / name)["hyper_parameters"]["spec"] == SPEC.to_dict()
         checkpoint = load_checkpoint(whole_run / name)
         assert (checkpoint.origin, checkpoint.model.spec) == ("laglite", SPEC)
-        assert checkpoint.settings["run"]["steps_per_epoch"] == STEPS
+        assert checkpoint.training["run"]["steps_per_epoch"] == STEPS
+        assert [data["series"] for data in checkpoint.training["data"]] == [4]
         state = contents(whole_run / name)["state_dict"]
         for key, tensor in checkpoint.model.state_dict().items():
             torch.testing.assert_close(tensor, state[f"model.{key}"], rtol=0, atol=0)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import Series, SeriesSet
@@ -155,6 +156,7 @@ def test_no_training_window_reaches_into_the_held_out_end(
     batches = training(
         sets, dataclasses.replace(PLAIN, history=history), seed=seed, horizon=horizon,
         context_lengths=contexts, short_history=share, calendar_dropout=share,
+        largest_value=np.inf,
     )  # fmt: skip
     for batch in (batches[index] for index in range(len(batches))):
         for used in (batch.tokens[..., : len(SPEC.lags)].numpy(), batch.values.numpy()):
@@ -256,3 +258,19 @@ def test_validation_windows_are_the_same_in_every_run_and_limited_for_each_set()
     first, second = validation(sets, batch_size=2), validation(sets, batch_size=2)
     assert [len(first[index].tokens) for index in range(len(first))] == [2, 2, 1]
     assert all(same(first[index], second[index]) for index in range(3))
+
+
+def test_windows_far_beyond_the_scale_are_left_out() -> None:
+    loud = noise(200, 2)
+    loud[100:] *= 1e4
+    batches = training(corpus([series(noise(200)), series(loud)]), largest_value=50.0)
+    for index in range(len(batches)):
+        batch = batches[index]
+        ahead = ((batch.values - batch.loc) / batch.scale).abs() * batch.weights
+        assert ahead.max() <= 50
+        assert batch.tokens.abs().max() <= 50
+
+
+def test_a_corpus_without_a_usable_window_is_refused() -> None:
+    with pytest.raises(InputError, match="hardly any window can be trained on"):
+        training(corpus([series(noise(200))]), largest_value=1e-6)[0]

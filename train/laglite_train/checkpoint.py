@@ -38,11 +38,11 @@ UNREADABLE = "not a readable checkpoint; the file is damaged or of another kind"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network with its weights, and where it came from ("laglite" or "lag-llama")."""
+    """A network with its weights, its origin ("laglite" or "lag-llama") and how it was trained."""
 
     model: LagLlama
     origin: str
-    settings: Mapping[str, Any]
+    training: Mapping[str, Any]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -64,7 +64,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     model = LagLlama(spec)
     _load_weights(path, model, state)
-    return Checkpoint(model.eval(), "laglite" if own else "lag-llama", hyper if own else {})
+    training = hyper.get("training", {}) if own else {}
+    return Checkpoint(model.eval(), "laglite" if own else "lag-llama", training)
 
 
 class StandIn:

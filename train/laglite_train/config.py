@@ -20,7 +20,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    """AdamW with linear warm-up and cosine decay to a tenth."""
+    """AdamW with linear warm-up and cosine decay to zero."""
 
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -97,6 +97,7 @@ def _check(config: TrainConfig, path: Path) -> None:
             f"sampling: context and horizon come to {total}, beyond "
             f"model.max_context_length {config.model.max_context_length}",
         ),
+        (sampling.largest_value > 0, "sampling.largest_value must be above 0"),
         (sampling.temperature >= 0, "sampling.temperature must be at least 0"),
         (config.run.seed >= 0, "run.seed must be at least 0"),
         (

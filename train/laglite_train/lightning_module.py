@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning
@@ -25,11 +25,17 @@ CHECKPOINT_FORMAT = "laglite"
 class ForecastModule(lightning.LightningModule):
     """Mean negative log-likelihood of the next value over observed positions, in data units.
 
-    Its checkpoints hold plain values only (`hyper_parameters["spec"]`), and load with
-    `weights_only=True`.
+    Its checkpoints hold plain values only and load with `weights_only=True`;
+    `hyper_parameters["spec"]` is the model, `["training"]` tells how it was trained, on what.
     """
 
-    def __init__(self, spec: ModelSpec, optimiser: OptimiserConfig, run: RunConfig) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        optimiser: OptimiserConfig,
+        run: RunConfig,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.model = LagLlama(spec)
         self.model.initialise()
@@ -38,8 +44,11 @@ class ForecastModule(lightning.LightningModule):
             {
                 "format": CHECKPOINT_FORMAT,
                 "spec": spec.to_dict(),
-                "optimiser": dataclasses.asdict(optimiser),
-                "run": dataclasses.asdict(run),
+                "training": {
+                    "optimiser": dataclasses.asdict(optimiser),
+                    "run": dataclasses.asdict(run),
+                    **(provenance or {}),
+                },
             }
         )
 
@@ -80,7 +89,7 @@ class ForecastModule(lightning.LightningModule):
             if step < config.warmup_steps:
                 return (step + 1) / config.warmup_steps
             progress = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
-            return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress)))
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -14,8 +17,9 @@ from lightning.pytorch.loggers import CSVLogger
 
 from laglite.errors import InputError
 from laglite_train.config import TrainConfig
-from laglite_train.corpus import read_corpus
+from laglite_train.corpus import SeriesSet, read_corpus
 from laglite_train.lightning_module import ForecastModule, WindowData
+from laglite_train.windows import SamplingConfig
 
 SHORTEST_SERIES = 8
 
@@ -59,7 +63,9 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    module = ForecastModule(config.model, config.optimiser, config.run)
+    module = ForecastModule(
+        config.model, config.optimiser, config.run, provenance(config.sampling, corpus)
+    )
     try:
         trainer.fit(
             module,
@@ -70,6 +76,19 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
     return Path(best.best_model_path)
+
+
+def provenance(sampling: SamplingConfig, corpus: Sequence[SeriesSet]) -> dict[str, Any]:
+    """What a model was trained on, as plain values for its checkpoint and its bundle."""
+    values = dataclasses.asdict(sampling)
+    values["context_lengths"] = list(sampling.context_lengths)
+    return {
+        "sampling": values,
+        "data": [
+            {"name": group.name, "series": len(group.series), "points": group.points}
+            for group in corpus
+        ],
+    }
 
 
 def _quiet_lightning() -> None:

@@ -18,6 +18,7 @@ from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import Series, SeriesSet
 
 SHORTEST_HISTORY = 4
+MOST_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class SamplingConfig:
     Data sets are drawn in proportion to points ** `temperature`, then a series, then the end of
     its history. `context_lengths` are drawn per batch (repeat one to weigh it). A share
     `short_history` of the windows loses the older part of its history, a share `calendar_dropout`
-    its time stamps, so that both are modes the model knows.
+    its time stamps, so that both are modes the model knows. Windows that reach beyond
+    `largest_value` in scaled units are left out: their gradients would drown all others.
     """
 
     horizon: int = 64
@@ -35,6 +37,7 @@ class SamplingConfig:
     temperature: float = 0.3
     short_history: float = 0.15
     calendar_dropout: float = 0.15
+    largest_value: float = 100.0
 
 
 class Batch(NamedTuple):
@@ -101,19 +104,25 @@ class TrainingBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         random = np.random.default_rng([self.seed, self.steps[index]])
         context = int(random.choice(self.config.context_lengths))
-        groups = random.choice(len(self.corpus), size=self.batch_size, p=self.probabilities)
-        windows = []
-        while len(windows) < self.batch_size:
-            series = self.corpus[groups[len(windows)]].series
+        windows: list[EncodedWindow] = []
+        for _ in range(MOST_DRAWS * self.batch_size):
+            if len(windows) == self.batch_size:
+                break
+            series = self.corpus[random.choice(len(self.corpus), p=self.probabilities)].series
             window = self._draw(random, series[int(random.integers(len(series)))], context)
             if window is not None:
                 windows.append(window)
+        if len(windows) < self.batch_size:
+            raise InputError(
+                "hardly any window can be trained on: the series are nearly empty, or reach "
+                f"beyond sampling.largest_value {self.config.largest_value:g}"
+            )
         return collate(windows, context + self.config.horizon - 1)
 
     def _draw(
         self, random: np.random.Generator, series: Series, context: int
     ) -> EncodedWindow | None:
-        """One random window of `series`, or None where its history holds no value."""
+        """One random window of `series`, or None where it is empty or out of bounds."""
         horizon = self.config.horizon
         usable = len(series.values) - held_out(len(series.values), horizon)
         end = int(random.integers(min(SHORTEST_HISTORY, usable - 1), usable))
@@ -126,7 +135,10 @@ class TrainingBatches(Dataset[Batch]):
         if random.random() < self.config.calendar_dropout:
             axis = TimeAxis()
         future = series.values[end : min(end + horizon, usable)]
-        return encode_window(self.spec, series.values, axis, begin, end, future, context)
+        window = encode_window(self.spec, series.values, axis, begin, end, future, context)
+        if window is None or window.largest > self.config.largest_value:
+            return None
+        return window
 
 
 class ValidationBatches(Dataset[Batch]):
@@ -171,6 +183,12 @@ class EncodedWindow:
     weights: NDArray[np.float32]
     loc: float
     scale: float
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of the values read and predicted, in scaled units."""
+        ahead = np.abs((self.values - self.loc) / self.scale) * self.weights
+        return max(float(np.abs(self.tokens).max()), float(ahead.max()))
 
 
 def encode_window(

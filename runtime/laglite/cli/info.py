@@ -39,6 +39,11 @@ def info(model: str | None) -> None:
     ]
     for precision in bundle.precisions.values():
         rows.append((precision.name, f"within {precision.max_difference:.2g} of PyTorch"))
+    evaluation = manifest.get("evaluation")
+    if isinstance(evaluation, dict) and "relative_wql" in evaluation:
+        sets = len(evaluation["data_sets"])
+        wql = f"WQL {evaluation['relative_wql']:.3f} of seasonal naive's, {sets} data sets"
+        rows.append(("accuracy", f"{wql} (geometric mean)"))
     rows += [
         ("shipped", ", ".join(shipped_models())),
         ("laglite", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}"),
