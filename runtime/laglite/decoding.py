@@ -95,12 +95,13 @@ def _decode(
     history = PathHistory(spec, window, paths, horizon)
     fill_static(decoder.tokens, spec, window)
     arguments = {name: np.broadcast_to(value, paths) for name, value in last.items()}
-    for step in range(horizon):
-        draws = head.sample(arguments, uniforms[step], window)
-        history.append(np.maximum(draws, floor) if nonnegative else draws)
-        if step + 1 < horizon:
-            history.write_tokens(decoder.tokens, calendar[step])
-            arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
+        for step in range(horizon):
+            draws = head.sample(arguments, uniforms[step], window)
+            history.append(np.maximum(draws, floor) if nonnegative else draws)
+            if step + 1 < horizon:
+                history.write_tokens(decoder.tokens, calendar[step])
+                arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
     return history.drawn
 
 

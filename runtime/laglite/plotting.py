@@ -23,7 +23,7 @@ HISTORY_PER_HORIZON = 4
 def plot_forecast(forecast: Forecast, history: Any = None, *, ax: Any = None) -> Any:
     """Draw `forecast` after the end of `history` (1-D, NaN where missing); returns the axes."""
     if ax is None:
-        ax = _matplotlib().pyplot.subplots(figsize=(10, 4), layout="constrained")[1]
+        ax = require_matplotlib().pyplot.subplots(figsize=(10, 4), layout="constrained")[1]
     horizon = forecast.prediction_length
     if history is not None:
         shown = np.asarray(history, float)[-HISTORY_PER_HORIZON * horizon :]
@@ -36,7 +36,7 @@ def plot_forecast(forecast: Forecast, history: Any = None, *, ax: Any = None) ->
                         label=f"{coverage:.0%} interval")  # fmt: skip
     ax.plot(ahead, forecast.median, color=FORECAST_COLOUR, lw=1.6, label="median")
     if forecast.start is not None:
-        dates = _matplotlib().dates
+        dates = require_matplotlib().dates
         locator = dates.AutoDateLocator()
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
@@ -53,7 +53,7 @@ def save_fan_charts(
     """Write one picture with a panel a series; the file appears whole or not at all."""
     size = (10, 3.6 * len(forecasts))
     # A bare Figure needs no display and is not kept by pyplot.
-    figure = _matplotlib().figure.Figure(figsize=size, layout="constrained")
+    figure = require_matplotlib().figure.Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(forecasts), 1, squeeze=False)
     for ax, forecast, history in zip(axes[:, 0], forecasts, histories, strict=True):
         plot_forecast(forecast, history, ax=ax)
@@ -68,7 +68,8 @@ def _times(forecast: Forecast, first: int, count: int) -> NDArray[Any]:
     return timestamps(forecast.start, forecast.step, first, count)
 
 
-def _matplotlib() -> Any:
+def require_matplotlib() -> Any:
+    """Matplotlib with what the charts use. Raises MissingDependencyError."""
     try:
         import matplotlib.dates
         import matplotlib.figure

@@ -16,6 +16,7 @@ from laglite.errors import InputError, LagliteWarning
 from laglite.forecast import Forecast, parse_quantile
 from laglite.forecast_writer import check_output, render_csv, write_forecasts
 from laglite.forecaster import Forecaster
+from laglite.plotting import require_matplotlib, save_fan_charts
 from laglite.randomness import fresh_seed
 from laglite.reading import Columns, InputSeries, read_series
 
@@ -91,8 +92,6 @@ def forecast(
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"Warning: {message}")
     if plot is not None:
-        from laglite.plotting import save_fan_charts
-
         save_fan_charts(plot, forecasts[:MOST_PANELS], [one.values for one in series[:MOST_PANELS]])
         if len(series) > MOST_PANELS:
             note(f"{plot}: shows the first {MOST_PANELS} of {len(series)} series")
@@ -133,6 +132,7 @@ def _check_plot(plot: Path) -> None:
         raise InputError(f"{plot}: the folder {plot.parent} does not exist")
     if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise InputError(f"{plot}: the ending must be .png, .svg or .pdf")
+    require_matplotlib()  # before anything is computed
 
 
 def _progress(series: list[InputSeries]) -> Iterable[InputSeries]:
