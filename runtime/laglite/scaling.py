@@ -29,11 +29,12 @@ def fit_scale(values: NDArray[np.floating], rule: str) -> tuple[float, float]:
         loc = ordered[(len(ordered) - 1) // 2]  # the lower of two middle values
         scale = _quartile(ordered, 0.75) - _quartile(ordered, 0.25)
         return float(loc), max(float(scale), SMALLEST_SCALE)
+    # Sums in float64: closer to any float32 order of summation than another one would be.
+    double = single.astype(np.float64)
     if rule == "mean":
-        return 0.0, max(float(np.abs(single).mean()), SMALLEST_SCALE)
+        return 0.0, max(float(np.abs(double).mean()), SMALLEST_SCALE)
     if rule == "std":
-        loc = single.mean()
-        return float(loc), float(np.sqrt(np.square(single - loc).mean() + STD_VARIANCE_FLOOR))
+        return float(double.mean()), float(np.sqrt(double.var() + STD_VARIANCE_FLOOR))
     raise ValueError(f"unknown scaling rule {rule!r}")
 
 
