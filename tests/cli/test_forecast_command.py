@@ -132,6 +132,11 @@ def test_values_without_times_are_forecast_by_step_with_a_warning(run: Run) -> N
             [],
             "2024-01-04 05:00:00",
         ),
+        (
+            "ds,y\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n",
+            ["--freq", "h"],
+            "the closest rows are 24 steps of frequency 'h' apart",
+        ),
         ("ds,y\n2024-01-01,inf\n", [], "row 2, column 'y': infinite value"),
         ("ds,y\n2024-01-01,\n2024-01-02,\n2024-01-03,\n", [], "all 3 values are missing"),
         ("", [], "the file is empty"),

@@ -202,6 +202,12 @@ def _on_grid(
             f"{where}: {len(times)} rows span {span:,} steps of frequency {freq.alias!r}; "
             "is the frequency right?"
         )
+    closest = int(np.diff(steps).min()) if len(times) > 2 else 1
+    if closest > 1:
+        raise FrequencyError(
+            f"{where}: the closest rows are {closest} steps of frequency {freq.alias!r} apart; "
+            "is the frequency right?"
+        )
     off = timestamps_at(times[0], freq, steps) != times
     off[1:] |= np.diff(steps) < 1
     if off.any():
