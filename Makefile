@@ -13,12 +13,12 @@ python:
 $(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -name '*.py')
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python $(PIP_INSTALL) '.[cpu,plot]'
-	touch $@
+	@touch $@
 
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,train,export,dev]'
-	touch $@
+	@touch $@
 
 demo: python $(DEMO)/installed
 	$(DEMO)/bin/laglite forecast examples/us_births_daily.csv --horizon 28 --seed 1 \
