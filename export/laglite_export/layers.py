@@ -49,16 +49,18 @@ def query_key_value(
     spec: ModelSpec,
     weights: Weights,
     rotary: tuple[str, str],
+    leading: int,
 ) -> tuple[str, str, str]:
     """Rotated queries (already divided by sqrt(head_dim)), rotated keys, and values.
 
-    x is [..., width]; each result is [..., heads, head_dim]. One product yields the first halves
-    (a) of all heads' queries and keys and another the second (b), so that the rotation
-    (a cos - b sin, b cos + a sin) works on long rows instead of head_dim / 2 numbers at a time.
+    x is [..., width] with `leading` axes before the last; each result is [..., heads, head_dim].
+    One product yields the first halves (a) of all heads' queries and keys and another the second
+    (b), so that the rotation (a cos - b sin, b cos + a sin) works on long rows instead of
+    head_dim / 2 numbers at a time.
     """
     scope = f"h.{layer}.attn"
     prefix = f"transformer.{scope}"
-    lead = [0] * (2 if g.name == "prefill" else 1)
+    lead = [0] * leading  # 0: as in the input
     query = weights[f"{prefix}.q_proj.weight"] / np.float32(np.sqrt(spec.head_dim))
     key, value = np.split(weights[f"{prefix}.kv_proj.weight"], 2)
     halves = np.concatenate([query, key]).reshape(2 * spec.num_heads, 2, spec.head_dim // 2, -1)

@@ -37,7 +37,7 @@ def build_prefill(
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
         query, key, value = (
             g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, context, dim]
-            for part in query_key_value(g, normed, layer, spec, weights, rotary)
+            for part in query_key_value(g, normed, layer, spec, weights, rotary, leading=2)
         )
         key = g.op("Transpose", key, scope=scope, perm=[0, 1, 3, 2])
         scores = g.op("Add", g.op("MatMul", query, key, scope=scope), mask, scope=scope)

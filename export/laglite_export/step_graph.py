@@ -35,7 +35,7 @@ def build_step(
     for layer in range(spec.num_layers):
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
-        query, key, value = query_key_value(g, normed, layer, spec, weights, rotary)
+        query, key, value = query_key_value(g, normed, layer, spec, weights, rotary, leading=1)
         suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, dim, "capacity"))
         suffix_value = g.input(f"suffix_value_{layer}", ("paths", heads, "capacity", dim))
         own = _own_attention(g, query, key, value, suffix_key, suffix_value, mask, scope)
