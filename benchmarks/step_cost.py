@@ -32,6 +32,7 @@ from laglite.backends import open_backend
 from laglite.bundle import open_bundle
 from laglite.decoding import prefill, sample_paths
 from laglite.randomness import path_uniforms
+from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_export.bundle_writer import export_bundle
@@ -121,7 +122,7 @@ def _measure(
     prompt = encode(spec, history, axis, context)
     uniforms = path_uniforms(0, prompt.window, HORIZON, PATHS)
     calendar = axis.calendar(len(history), HORIZON)
-    length = context + HORIZON - 1
+    rotary = rotary_tables(spec, context + HORIZON - 1)
 
     def forecast() -> None:
         sample_paths(backend, spec, prompt, calendar, uniforms, nonnegative=False, shards=1)
@@ -130,7 +131,7 @@ def _measure(
     floors, prefills, totals = [], [], []
     for _ in range(repeats):
         floors.append(work / sgemm_rate(spec))
-        prefills.append(seconds(lambda: prefill(backend, spec, prompt, length)))
+        prefills.append(seconds(lambda: prefill(backend, prompt, rotary)))
         totals.append(seconds(forecast))
     decodes = [total - first for total, first in zip(totals, prefills, strict=True)]
     ratios = [decode / floor for decode, floor in zip(decodes, floors, strict=True)]

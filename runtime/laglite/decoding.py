@@ -21,16 +21,14 @@ Array = NDArray[np.float32]
 
 
 def prefill(
-    backend: Backend, spec: ModelSpec, prompt: Prompt, length: int
+    backend: Backend, prompt: Prompt, rotary: tuple[Array, Array]
 ) -> tuple[Arguments, PromptCache]:
-    """Run the prompt once.
+    """Run the prompt once, at the first positions of `rotary`, the whole sequence's tables.
 
-    `length` is that of the whole sequence, prompt and horizon, on which dynamic rotary scaling
-    depends. Returns the head's arguments [tokens] and the prompt's cache.
+    Returns the head's arguments [tokens] and the prompt's cache.
     """
-    cos, sin = rotary_tables(spec, length)
-    count = len(prompt.tokens)
-    arguments, caches = backend.prefill(prompt.tokens[None], cos[:count], sin[:count])
+    cos, sin = (table[: len(prompt.tokens)] for table in rotary)
+    arguments, caches = backend.prefill(prompt.tokens[None], cos, sin)
     return {name: values[0] for name, values in arguments.items()}, caches[0]
 
 
@@ -53,7 +51,7 @@ def sample_paths(
     """
     horizon, _, paths = uniforms.shape
     rotary = rotary_tables(spec, len(prompt.tokens) + horizon - 1)
-    arguments, cache = prefill(backend, spec, prompt, len(rotary[0]))
+    arguments, cache = prefill(backend, prompt, rotary)
     last = {name: values[-1] for name, values in arguments.items()}
 
     def run(part: slice) -> Array:

@@ -20,6 +20,7 @@ from laglite.forecast import Forecast, Score
 from laglite.frequency import timestamps
 from laglite.heads import HEADS
 from laglite.randomness import fresh_seed, path_uniforms
+from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 
@@ -160,7 +161,8 @@ class Forecaster:
         context = self._context(context_length, len(known))
         axis = self._axis(start, freq)
         prompt = encode(self.spec, values, axis, context, known[:-1])
-        arguments, _ = prefill(self.backend, self.spec, prompt, len(prompt.tokens))
+        rotary = rotary_tables(self.spec, len(prompt.tokens))
+        arguments, _ = prefill(self.backend, prompt, rotary)
         params = {name: each[-len(known) :] for name, each in arguments.items()}
         head, window = HEADS[self.spec.head], prompt.window
         there = np.nan_to_num(known)  # NaN comes back below

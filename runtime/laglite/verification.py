@@ -122,7 +122,7 @@ def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
     count = len(prompt.tokens)
     paths, steps = case.futures.shape
     cos, sin = rotary_tables(spec, count + steps - 1)
-    found, cache = prefill(backend, spec, prompt, len(cos))
+    found, cache = prefill(backend, prompt, (cos, sin))
     prefilled = max(
         _difference(found[name], expected[0, :count]) for name, expected in case.arguments.items()
     )

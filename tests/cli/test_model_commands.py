@@ -106,6 +106,23 @@ def test_a_published_checkpoint_becomes_a_bundle_that_forecasts(tmp_path: Path) 
     assert forecast.samples.shape == (100, 2)
 
 
+def test_export_needs_nothing_that_only_training_needs(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(['lightning', 'yaml', 'pyarrow', 'pandas']))\n"
+        "from laglite.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["export", GOLDEN / "lag_llama_tiny.ckpt", "--output", tmp_path / "bundle"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"some text"])
 def test_export_refuses_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.ckpt").write_bytes(content)

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from laglite.errors import CheckpointError, SpecError
 from laglite.spec import ModelSpec, default_mlp_width
-from laglite_train.lightning_module import CHECKPOINT_FORMAT
 from laglite_train.model import LagLlama
 
 DISTRIBUTIONS = {
@@ -33,6 +32,7 @@ OTHER_STANDINS = (
     "gluonts.torch.modules.loss.NegativeLogLikelihood",
     "gluonts.torch.modules.loss.DistributionLoss",
 )
+CHECKPOINT_FORMAT = "laglite"
 UNREADABLE = "not a readable checkpoint; the file is damaged or of another kind"
 
 

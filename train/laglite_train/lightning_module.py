@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from laglite.spec import ModelSpec
+from laglite_train.checkpoint import CHECKPOINT_FORMAT
 from laglite_train.config import OptimiserConfig, RunConfig, TrainConfig
 from laglite_train.corpus import SeriesSet
 from laglite_train.distributions import negative_log_likelihood
 from laglite_train.model import LagLlama
 from laglite_train.windows import Batch, TrainingBatches, ValidationBatches
-
-CHECKPOINT_FORMAT = "laglite"
 
 
 class ForecastModule(lightning.LightningModule):

@@ -119,15 +119,13 @@ class LagLlama(nn.Module):
         [batch, tokens] tensor per argument of the head, in scaled units after the domain map.
         Position t describes the value at t + 1.
         """
-        cos, sin = (torch.from_numpy(t).to(tokens) for t in self._rotary(tokens.shape[1]))
+        tables = rotary_tables(self.spec, tokens.shape[1])
+        cos, sin = (torch.from_numpy(table).to(tokens) for table in tables)
         x = self.transformer["wte"](tokens)
         for block in self.transformer["h"]:
             x = block(x, cos, sin)
         raw = self.param_proj(self.transformer["ln_f"](x))
         return domain_map(self.spec.head, raw)
-
-    def _rotary(self, length: int):  # type: ignore[no-untyped-def]
-        return rotary_tables(self.spec, length)
 
     def initialise(self) -> None:
         """Draw fresh weights: normal, narrower where a layer writes to the residual stream."""

@@ -45,7 +45,11 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
         item = _one(table, "id", named or texts, ID_NAMES, "--id-column")
         free = [n for n in free if n != item]
     target = columns.target
-    if table.names == [item] and not _is_text(table.column(table.names[0])):
+    if (
+        table.names == [item]
+        and columns.item is None
+        and not _is_text(table.column(table.names[0]))
+    ):
         free, item = [table.names[0]], None  # the only column there is holds the values
     if target is None:
         target = _one(table, "target", free, TARGET_NAMES, "--target-column")
