@@ -49,11 +49,14 @@ def export_bundle(
     """
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; choose another --output, or add --overwrite")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise InputError(f"{output} exists and is no bundle: not replaced; choose another --output")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         build = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
+    aside = build.with_name(f"{build.name}.replaced")
     try:
         _write_graphs(build, model, name)
         write_cases(build / VERIFICATION, make_cases(model))
@@ -62,12 +65,15 @@ def export_bundle(
         _write_manifest(build, model.spec, name, license_name, summary, difference)
         build.chmod(0o755)
         if output.exists():
-            shutil.rmtree(output)
+            output.replace(aside)  # kept until the new one is in place
         build.replace(output)
     except OSError as error:
+        if aside.exists() and not output.exists():
+            aside.replace(output)
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
     finally:
         shutil.rmtree(build, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
     return difference
 
 

@@ -61,13 +61,41 @@ def test_graphs_that_differ_from_pytorch_are_not_written(
 
 def test_an_existing_output_is_kept_unless_told_otherwise(model: LagLlama, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    output.mkdir()
+    write(model, output)
     (output / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="exists; choose another --output"):
         write(model, output)
     assert (output / "mine.txt").read_text() == "keep"
     write(model, output, overwrite=True)
     assert sorted(p.name for p in output.iterdir()) == ["fp32", "manifest.json", "verify.npz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(model: LagLlama, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("keep")
+    with pytest.raises(InputError, match="is no bundle: not replaced"):
+        write(model, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "keep"
+
+
+def test_the_old_bundle_comes_back_if_the_new_one_cannot_take_its_place(
+    model: LagLlama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "bundle"
+    write(model, output)
+    before = (output / "manifest.json").read_bytes()
+    move = Path.replace
+
+    def fail(self: Path, target: Path) -> Path:
+        if target == output and not self.name.endswith(".replaced"):
+            raise OSError(28, "No space left on device")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(InputError, match="No space left"):
+        write(model, output, overwrite=True)
+    assert (output / "manifest.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(model: LagLlama, tmp_path: Path) -> None:
