@@ -20,21 +20,15 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         os.close(handle)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    temporary = Path(name)
-    try:
+        temporary = Path(name)
         try:
             yield temporary
-        except OSError as error:  # such as a full disk
-            raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-        # mkstemp's files are private; results get what a plain open() would give.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        try:
+            # mkstemp's files are private; results get what a plain open() would give.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:  # a folder without permission, a full disk
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
