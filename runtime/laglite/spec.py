@@ -11,10 +11,21 @@ from laglite.errors import SpecError
 SCALINGS = ("robust", "mean", "std", "none", "iqr")
 HISTORY_RULES = ("zeros", "carry")
 ROPE_SCALINGS = ("none", "linear", "dynamic", "nope")
+# Each head's arguments in order, by kind: how many there are of it. Kinds share a domain map.
+HEAD_GROUPS = {
+    "studentT": {"df": 1, "loc": 1, "scale": 1},
+    "normal": {"loc": 1, "scale": 1},
+    "neg_bin": {"total_count": 1, "logits": 1},
+    "mixtureT": {"weight": 3, "df": 3, "loc": 3, "scale": 3},
+    "spline": {"loc": 1, "scale": 1, "width": 8, "height": 8, "slope": 7},
+}
 HEAD_ARGUMENTS = {
-    "studentT": ("df", "loc", "scale"),
-    "normal": ("loc", "scale"),
-    "neg_bin": ("total_count", "logits"),
+    head: tuple(
+        kind if count == 1 else f"{kind}_{number}"
+        for kind, count in groups.items()
+        for number in range(1, count + 1)
+    )
+    for head, groups in HEAD_GROUPS.items()
 }
 CALENDAR_FEATURES = 6
 STATIC_FEATURES = 2

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
-from laglite_train.distributions import domain_map
+from laglite_train.distributions import domain_map, initial_projection
 
 
 class RMSNorm(nn.Module):
@@ -94,7 +94,10 @@ class ParameterProjection(nn.Module):
         self.proj = nn.ModuleList(nn.Linear(spec.width, 1) for _ in spec.arguments)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [layer(x).squeeze(-1) for layer in self.proj]
+        weight = torch.cat([layer.weight for layer in self.proj])
+        bias = torch.cat([layer.bias for layer in self.proj])
+        with torch.autocast(x.device.type, enabled=False):  # a likelihood needs more than 8 bits
+            return list(F.linear(x.to(weight.dtype), weight, bias).unbind(dim=-1))
 
 
 class LagLlama(nn.Module):
@@ -137,3 +140,9 @@ class LagLlama(nn.Module):
                 if name.endswith("c_proj.weight"):
                     std /= math.sqrt(2 * self.spec.num_layers)
                 nn.init.normal_(parameter, std=std)
+        with torch.no_grad():
+            for layer, (bias, factor) in zip(
+                self.param_proj.proj, initial_projection(self.spec.head), strict=True
+            ):
+                layer.bias.fill_(bias)
+                layer.weight.mul_(factor)

@@ -1,0 +1,55 @@
+"""The negative binomial distribution, for counts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from laglite.heads.family import Arguments, Array
+from laglite.special import log_gamma, regularized_beta
+from laglite.window import Window
+
+
+class NegativeBinomial:
+    """Counts with mean scale * total_count * exp(logits): the scale multiplies the odds."""
+
+    def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
+        """Inverse distribution function of the first uniform."""
+        count, odds = self._count_and_odds(arguments, window)
+        count, odds, target = np.broadcast_arrays(count, odds, uniforms[0])
+        # Bracket from above by doubling the mean plus spread, then bisect to the smallest count
+        # whose distribution function reaches the uniform.
+        high = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
+        target = np.minimum(target, 1 - 1e-15)  # a uniform of 1 would be an infinite count
+        while (short := _count_cdf(high, count, odds) < target).any():
+            high = np.where(short, 2 * high + 1, high)
+        low = np.full_like(high, -1.0)
+        while (high - low > 1).any():
+            middle = np.floor((low + high) / 2)
+            enough = _count_cdf(middle, count, odds) >= target
+            high, low = np.where(enough, middle, high), np.where(enough, low, middle)
+        counts: Array = (high - window.loc) / window.scale
+        return counts
+
+    def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
+        count, odds = self._count_and_odds(arguments, window)
+        n = np.maximum(values, 0)  # negative values are given no mass below
+        combinations = log_gamma(n + count) - log_gamma(n + 1) - log_gamma(count)
+        log_mass = combinations + n * (np.log(odds) - np.log1p(odds)) - count * np.log1p(odds)
+        return np.where(values < 0, -np.inf, log_mass)
+
+    def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
+        count, odds = self._count_and_odds(arguments, window)
+        return _count_cdf(np.floor(values), count, odds)
+
+    @staticmethod
+    def _count_and_odds(arguments: Arguments, window: Window) -> tuple[Array, Array]:
+        logits = np.asarray(arguments["logits"], np.float64) + math.log(window.scale)
+        return np.asarray(arguments["total_count"], np.float64), np.exp(logits)
+
+
+def _count_cdf(values: Array, count: Array, odds: Array) -> Array:
+    """P(X <= values) for whole values, X with `count` failures and the given odds of success."""
+    inside = regularized_beta(count, np.maximum(values, 0) + 1, 1 / (1 + odds))
+    return np.where(values < 0, 0.0, inside)

@@ -1,0 +1,27 @@
+"""The normal distribution."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from laglite.heads.family import Arguments, Array, affine, standardise
+from laglite.special import normal_cdf
+from laglite.window import Window
+
+
+class Normal:
+    """loc + scale * normal."""
+
+    def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
+        """Box-Muller: sqrt(-2 log u) cos(2 pi v)."""
+        radius = np.sqrt(-2 * np.log(uniforms[0]))
+        return affine(arguments, radius * np.cos(2 * math.pi * uniforms[1]))
+
+    def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
+        z, log_scale = standardise(arguments, values, window)
+        return -0.5 * (z * z + math.log(2 * math.pi)) - log_scale
+
+    def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
+        return normal_cdf(standardise(arguments, values, window)[0])
