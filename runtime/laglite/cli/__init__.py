@@ -14,6 +14,7 @@ from laglite.version import __version__
 COMMANDS = {
     "forecast": "laglite.cli.forecast:forecast",
     "info": "laglite.cli.info:info",
+    "evaluate": "laglite.cli.evaluate:evaluate",
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
     "train": "laglite_train.cli:train",
