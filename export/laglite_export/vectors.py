@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from laglite.tokens import TimeAxis, encode
 from laglite.verification import Case
@@ -57,11 +58,17 @@ def make_case(model: LagLlama, shape: CaseShape, seed: int) -> Case:
     futures = series[shape.history :] * noise
     if spec.head == "neg_bin":
         futures = np.rint(futures)
+    covariates = _covariates(random, length, spec.num_covariates) if spec.num_covariates else None
+    if covariates is not None and shape.history > 10:
+        covariates[shape.history // 2] = np.nan
     start, freq = "2024-01-31 22:00", "h"
     axis = TimeAxis.of(start, freq)
     # The last value is predicted, never read.
     tokens = np.stack(
-        [encode(spec, history, axis, shape.context, future[:-1]).tokens for future in futures]
+        [
+            encode(spec, history, axis, shape.context, future[:-1], covariates).tokens
+            for future in futures
+        ]
     )
     with torch.no_grad():
         arguments = model(torch.from_numpy(tokens))
@@ -73,7 +80,18 @@ def make_case(model: LagLlama, shape: CaseShape, seed: int) -> Case:
         context=shape.context,
         tokens=tokens[0],
         arguments={name: values.numpy() for name, values in arguments.items()},
+        covariates=covariates,
     )
+
+
+def _covariates(random: np.random.Generator, length: int, count: int) -> NDArray[np.float64]:
+    """By turns: a wandering level, rare events (often none in the history), a constant."""
+    kinds = (
+        20 + random.standard_normal(length).cumsum(),
+        (random.random(length) < 0.02).astype(np.float64),
+        np.full(length, 0.1),
+    )
+    return np.stack([kinds[column % len(kinds)] for column in range(count)], axis=-1)
 
 
 def make_cases(model: LagLlama) -> Sequence[Case]:

@@ -36,7 +36,7 @@ def sample_paths(
     backend: Backend,
     spec: ModelSpec,
     prompt: Prompt,
-    calendar: Array,
+    known: Array,
     uniforms: NDArray[np.float64],
     *,
     nonnegative: bool,
@@ -44,10 +44,10 @@ def sample_paths(
 ) -> Array:
     """Draw sample paths after a prompt.
 
-    `calendar` [horizon, 6] belongs to the forecast's own time stamps, `uniforms`
-    [horizon, 2, paths] decide the draws. Paths are split over `shards` threads, which does not
-    change them. Returns float32 [paths, horizon] in data units. Raises LagliteError if the model
-    yields values that are not finite.
+    `known` [horizon - 1, calendar + covariates] belongs to the tokens of the forecast's own steps
+    (see `tokens.known_features`), `uniforms` [horizon, 2, paths] decide the draws. Paths are split
+    over `shards` threads, which does not change them. Returns float32 [paths, horizon] in data
+    units. Raises LagliteError if the model yields values that are not finite.
     """
     horizon, _, paths = uniforms.shape
     rotary = rotary_tables(spec, len(prompt.tokens) + horizon - 1)
@@ -57,7 +57,7 @@ def sample_paths(
     def run(part: slice) -> Array:
         own = uniforms[:, :, part]
         decoder = backend.decoder(cache, own.shape[2], horizon - 1)
-        return _decode(decoder, spec, prompt, last, calendar, own, rotary, nonnegative)
+        return _decode(decoder, spec, prompt, last, known, own, rotary, nonnegative)
 
     bounds = np.linspace(0, paths, min(shards, paths) + 1).astype(int)
     parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
@@ -81,7 +81,7 @@ def _decode(
     spec: ModelSpec,
     prompt: Prompt,
     last: Arguments,
-    calendar: Array,
+    known: Array,
     uniforms: NDArray[np.float64],
     rotary: tuple[Array, Array],
     nonnegative: bool,
@@ -98,7 +98,7 @@ def _decode(
             draws = head.sample(arguments, uniforms[step], window)
             history.append(np.maximum(draws, floor) if nonnegative else draws)
             if step + 1 < horizon:
-                history.write_tokens(decoder.tokens, calendar[step])
+                history.write_tokens(decoder.tokens, known[step])
                 arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
     return history.drawn
 
@@ -129,9 +129,8 @@ class PathHistory:
         self._values[:, self._spec.max_lag + self._length] = values
         self._length += 1
 
-    def write_tokens(self, tokens: Array, calendar: Array) -> None:
-        """Write lags and calendar of the last value's token into tokens [paths, features]."""
+    def write_tokens(self, tokens: Array, known: Array) -> None:
+        """Write the last value's token into tokens [paths, features]: lags, and `known` of it."""
         lags = len(self._spec.lags)
         tokens[:, :lags] = self._values[:, self._columns + (self._length - 1)]
-        if self._spec.calendar:
-            tokens[:, lags + 2 :] = calendar
+        tokens[:, lags + 2 :] = known

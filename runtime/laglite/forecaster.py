@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from laglite.backends import Backend, open_backend
 from laglite.bundle import Bundle, locate, open_bundle
+from laglite.covariates import as_covariates
 from laglite.decoding import prefill, sample_paths
 from laglite.errors import InputError, LagliteWarning
 from laglite.forecast import Forecast, Score
@@ -22,7 +23,7 @@ from laglite.heads import HEADS
 from laglite.randomness import fresh_seed, path_uniforms
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
-from laglite.tokens import TimeAxis, encode
+from laglite.tokens import TimeAxis, encode, known_features
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -66,6 +67,7 @@ class Forecaster:
         horizon: int,
         start: Any = None,
         freq: Any = None,
+        covariates: ArrayLike | None = None,
         num_samples: int = 100,
         context_length: int | None = None,
         seed: int | None = None,
@@ -75,8 +77,11 @@ class Forecaster:
         """Forecast the `horizon` values after `target`.
 
         `target` is 1-D numbers with NaN for missing values; `start` is the time of its first value
-        and `freq` a pandas alias. Without both, calendar features are 0. `seed` makes the samples
-        repeatable, whatever else is forecast beside them. Raises InputError.
+        and `freq` a pandas alias. Without both, calendar features are 0. `covariates`
+        [len(target) + horizon, num_covariates], for a model that has some, are known beforehand:
+        NaN is allowed in the rows of `target` alone. `seed` makes the samples repeatable,
+        whatever else is forecast beside them, and draws the same noise under other covariates.
+        Raises InputError.
         """
         horizon = whole_number("horizon", horizon)
         num_samples = whole_number("num_samples", num_samples)
@@ -84,13 +89,14 @@ class Forecaster:
         context = self._context(context_length, horizon)
         axis = self._axis(start, freq)
         spec = self.spec
-        prompt = encode(spec, history, axis, context)
+        given = self._covariates(covariates, len(history), horizon)
+        prompt = encode(spec, history, axis, context, covariates=given)
         seed = fresh_seed() if seed is None else _seed(seed)
         samples = sample_paths(
             self.backend,
             spec,
             prompt,
-            axis.calendar(len(history), horizon),
+            known_features(spec, axis, prompt.covariates, len(history), horizon - 1),
             path_uniforms(seed, prompt.window, horizon, num_samples),
             nonnegative=nonnegative,
             shards=self._threads,
@@ -107,6 +113,7 @@ class Forecaster:
         horizon: int,
         start: Any = None,
         freq: Any = None,
+        covariates: Sequence[ArrayLike | None] | None = None,
         num_samples: int = 100,
         context_length: int | None = None,
         seed: int | None = None,
@@ -115,13 +122,15 @@ class Forecaster:
     ) -> list[Forecast]:
         """Forecast several series of any lengths; see `predict`.
 
-        `start` is one time for all or a list with one for each, and so is `freq`. With a seed,
-        each series gets the very samples it would get alone.
+        `start` is one time for all or a list with one for each, and so is `freq`; `covariates` is
+        a list with one array for each. With a seed, each series gets the very samples it would
+        get alone.
         """
         count = len(targets)
         starts = _for_each("start", start, count)
         freqs = _for_each("freq", freq, count)
         names = _for_each("item_ids", item_ids, count)
+        known = _for_each("covariates", covariates, count)
         seed = fresh_seed() if seed is None else seed
         forecasts = []
         for row, target in enumerate(targets):
@@ -131,6 +140,7 @@ class Forecaster:
                     horizon=horizon,
                     start=starts[row],
                     freq=freqs[row],
+                    covariates=known[row],
                     num_samples=num_samples,
                     context_length=context_length,
                     seed=seed,
@@ -149,18 +159,21 @@ class Forecaster:
         *,
         start: Any = None,
         freq: Any = None,
+        covariates: ArrayLike | None = None,
         context_length: int | None = None,
     ) -> Score:
         """Distributions of `observed`, the values after `history`, each given all before it.
 
         loc and scale come from `history` alone: this is the function the model is trained on.
+        `covariates` [len(history) + len(observed), num_covariates], see `predict`.
         Raises InputError.
         """
         values = as_history(history)
         known = as_history(observed, "observed", may_be_missing=True)
         context = self._context(context_length, len(known))
         axis = self._axis(start, freq)
-        prompt = encode(self.spec, values, axis, context, known[:-1])
+        given = self._covariates(covariates, len(values), len(known))
+        prompt = encode(self.spec, values, axis, context, known[:-1], given)
         rotary = rotary_tables(self.spec, len(prompt.tokens))
         arguments, _ = prefill(self.backend, prompt, rotary)
         params = {name: each[-len(known) :] for name, each in arguments.items()}
@@ -189,6 +202,27 @@ class Forecaster:
                 f"but this model has {most}: shorten one of them"
             )
         return context
+
+    def _covariates(
+        self, covariates: ArrayLike | None, past: int, ahead: int
+    ) -> NDArray[np.float64] | None:
+        """Checked covariates, with a warning where the model will miss them."""
+        num = self.spec.num_covariates
+        if covariates is not None and not num:
+            raise InputError(
+                f"covariates: the model {self.bundle.name!r} was trained without any; "
+                "leave them out, or choose a model with covariates"
+            )
+        if covariates is not None:
+            return as_covariates(covariates, num, past, ahead)
+        if num:
+            warnings.warn(
+                f"this model was trained with {num} covariate{'s' if num > 1 else ''}; without "
+                "them they are 0, their average, and its forecasts get worse",
+                LagliteWarning,
+                stacklevel=3,
+            )
+        return None
 
     def _axis(self, start: Any, freq: Any) -> TimeAxis:
         """The time axis, with a warning where the model will miss it."""

@@ -42,6 +42,9 @@ class ModelSpec:
 
     `scaling`: "robust", "mean", "std" and "none" are the published rules; "iqr" is laglite's own,
     which survives constant and intermittent series (see `laglite.scaling`).
+
+    `num_covariates` real inputs known beforehand come last in every token (see
+    `laglite.covariates`).
     """
 
     num_layers: int
@@ -58,12 +61,17 @@ class ModelSpec:
     max_context_length: int = 2048
     rope_scaling: str = "none"
     rope_factor: float = 1.0
+    num_covariates: int = 0
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "head_dim", "mlp_width", "context_length"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise SpecError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if type(self.num_covariates) is not int or self.num_covariates < 0:
+            raise SpecError(
+                f"num_covariates must be a whole number of at least 0, not {self.num_covariates!r}"
+            )
         if self.head_dim % 2:
             raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}")
         if self.max_context_length < self.context_length:
@@ -98,8 +106,13 @@ class ModelSpec:
 
     @property
     def num_features(self) -> int:
-        """Length of one token: lags, static features, calendar features."""
-        return len(self.lags) + STATIC_FEATURES + (CALENDAR_FEATURES if self.calendar else 0)
+        """Length of one token: lags, static features, what is known beforehand."""
+        return len(self.lags) + STATIC_FEATURES + self.num_known
+
+    @property
+    def num_known(self) -> int:
+        """Features of a token known beforehand: calendar features, then covariates."""
+        return (CALENDAR_FEATURES if self.calendar else 0) + self.num_covariates
 
     @property
     def arguments(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.calendar import calendar_features
+from laglite.covariates import standardise
 from laglite.frequency import Frequency, parse_frequency, parse_timestamp, timestamps
 from laglite.lags import gather_lags
 from laglite.spec import CALENDAR_FEATURES, ModelSpec
@@ -45,10 +46,13 @@ class Prompt:
     """An encoded history: its window and the tokens [tokens, features] of the prompt.
 
     With known future values appended (training, scoring) there is one more token for each.
+    `covariates` float32 [steps, num] are standardised, from the history's first step on; None if
+    none were given.
     """
 
     window: Window
     tokens: NDArray[np.float32]
+    covariates: NDArray[np.float32] | None = None
 
 
 def encode(
@@ -57,11 +61,15 @@ def encode(
     axis: TimeAxis,
     context_length: int,
     future: NDArray[np.float64] | None = None,
+    covariates: NDArray[np.float64] | None = None,
 ) -> Prompt:
     """Window, scale and tokens of one series; the one way from values to network input.
 
     `history` [length] and `future` [known] are data units with NaN where missing. loc and scale
-    come from the history alone. Raises InputError if the model's window holds no value.
+    come from the history alone. `covariates` [at least length + known + 1, num] begin with the
+    history and reach the value that the last token predicts; NaN where missing, None if there are
+    none. They are standardised over the history's part of the window. Raises InputError if the
+    model's window holds no value.
     """
     window = build_window(history, spec, context_length)
     scaled, count = window.scaled, window.tokens
@@ -76,11 +84,39 @@ def encode(
     lags = len(spec.lags)
     tokens[:, :lags] = gather_lags(scaled, spec.lags, count)
     tokens[:, lags : lags + 2] = static_features(window)
+    length = len(history)
+    units = None
+    if covariates is not None:
+        units = standardise(covariates, max(0, length - spec.max_lag - context_length), length)
+    known = known_features(spec, axis, units, first, count)
+    if spec.history == "zeros" and spec.calendar and first < 0:
+        known[:-first, :CALENDAR_FEATURES] = 0.0  # the published padding has no calendar
+    tokens[:, lags + 2 :] = known
+    return Prompt(window, tokens, units)
+
+
+def known_features(
+    spec: ModelSpec,
+    axis: TimeAxis,
+    covariates: NDArray[np.float32] | None,
+    first: int,
+    count: int,
+) -> NDArray[np.float32]:
+    """What tokens of the steps `first ..` carry that is known beforehand.
+
+    The calendar is that of the token's own time t, the covariates are those of t + 1, the value
+    that the token predicts. Standardised `covariates` [steps, num] begin at step 0 and must reach
+    step `first + count`; before step 0, and for None, the features are 0. Returns float32
+    [count, calendar + covariates].
+    """
+    known = np.zeros((count, spec.num_known), np.float32)
+    calendar = spec.num_known - spec.num_covariates
     if spec.calendar:
-        tokens[:, lags + 2 :] = axis.calendar(first, count)
-        if spec.history == "zeros" and first < 0:
-            tokens[:-first, lags + 2 :] = 0.0  # the published padding has no calendar
-    return Prompt(window, tokens)
+        known[:, :calendar] = axis.calendar(first, count)
+    if covariates is not None:
+        before = max(0, -first - 1)
+        known[before:, calendar:] = covariates[first + 1 + before : first + 1 + count]
+    return known
 
 
 def static_features(window: Window) -> NDArray[np.float32]:

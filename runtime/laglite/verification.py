@@ -17,7 +17,7 @@ from laglite.decoding import PathHistory, fill_static, prefill
 from laglite.errors import BundleError
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
-from laglite.tokens import TimeAxis, encode
+from laglite.tokens import TimeAxis, encode, known_features
 
 Array = NDArray[np.float32]
 
@@ -27,8 +27,9 @@ class Case:
     """One test vector.
 
     history float64 [length] with NaN where missing, and futures float64 [paths, steps] fed as if
-    sampled. Expected, from PyTorch: tokens float32 [tokens + steps - 1, features] of the first
-    path, and arguments, each float32 [paths, tokens + steps - 1].
+    sampled; covariates float64 [length + steps, num], None for a model without. Expected, from
+    PyTorch: tokens float32 [tokens + steps - 1, features] of the first path, and arguments, each
+    float32 [paths, tokens + steps - 1].
     """
 
     history: NDArray[np.float64]
@@ -38,9 +39,11 @@ class Case:
     context: int
     tokens: Array
     arguments: Mapping[str, Array]
+    covariates: NDArray[np.float64] | None = None
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays for an npz file."""
+        given = {} if self.covariates is None else {"covariates": self.covariates}
         return {
             "history": self.history,
             "futures": self.futures,
@@ -48,6 +51,7 @@ class Case:
             "freq": np.array(self.freq),
             "context": np.array(self.context),
             "tokens": self.tokens,
+            **given,
             **{f"param_{name}": values for name, values in self.arguments.items()},
         }
 
@@ -62,6 +66,7 @@ class Case:
             int(arrays["context"]),
             arrays["tokens"],
             {name: arrays[f"param_{name}"] for name in names},
+            arrays.get("covariates"),
         )
 
 
@@ -117,8 +122,10 @@ def verify(bundle: Bundle, backend: Backend) -> list[CaseResult]:
 def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
     """Features, prefill, and decoding fed with the case's futures, each against its expectation."""
     axis = TimeAxis.of(case.start, case.freq)
-    known = encode(spec, case.history, axis, case.context, case.futures[0, :-1])
-    prompt = encode(spec, case.history, axis, case.context)
+    whole = encode(
+        spec, case.history, axis, case.context, case.futures[0, :-1], covariates=case.covariates
+    )
+    prompt = encode(spec, case.history, axis, case.context, covariates=case.covariates)
     count = len(prompt.tokens)
     paths, steps = case.futures.shape
     cos, sin = rotary_tables(spec, count + steps - 1)
@@ -129,15 +136,15 @@ def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
     decoder = backend.decoder(cache, paths, steps - 1)
     history = PathHistory(spec, prompt.window, paths, steps)
     fill_static(decoder.tokens, spec, prompt.window)
-    calendar = axis.calendar(len(case.history), steps)
+    known = known_features(spec, axis, prompt.covariates, len(case.history), steps - 1)
     decoded = 0.0
     for step in range(steps - 1):
         history.append(prompt.window.to_scaled(case.futures[:, step]))
-        history.write_tokens(decoder.tokens, calendar[step])
+        history.write_tokens(decoder.tokens, known[step])
         found = decoder.step(cos[count + step], sin[count + step])
         for name, expected in case.arguments.items():
             decoded = max(decoded, _difference(found[name], expected[:, count + step]))
-    features = _difference(known.tokens, case.tokens)
+    features = _difference(whole.tokens, case.tokens)
     return CaseResult(count, paths, steps, features, prefilled, decoded)
 
 

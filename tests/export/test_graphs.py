@@ -38,6 +38,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nope": {"rope_scaling": "nope"},
     "one_head_one_layer": {"num_heads": 1, "num_layers": 1},
     "no_lag_but_the_value": {"lags": (0,)},
+    "covariates": {"num_covariates": 3},
+    "covariates_with_published_rules": {"num_covariates": 2, "history": "zeros"},
+    "covariates_without_calendar": {"num_covariates": 1, "calendar": False},
 }
 
 

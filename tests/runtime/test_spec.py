@@ -41,6 +41,9 @@ def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: in
         ({"rope_scaling": "yarn"}, "rope_scaling 'yarn' is not known"),
         ({"rope_factor": 0.5}, "rope_factor must be at least 1"),
         ({"max_context_length": 4}, "max_context_length 4 is below"),
+        ({"num_covariates": -1}, "num_covariates must be a whole number of at least 0, not -1"),
+        ({"num_covariates": True}, "num_covariates must be a whole number"),
+        ({"num_covariates": 1.0}, "num_covariates must be a whole number"),
     ],
 )
 def test_an_impossible_setting_is_named(
@@ -72,3 +75,15 @@ def test_a_missing_setting_is_named(small_spec: ModelSpec) -> None:
     del values["lags"]
     with pytest.raises(SpecError, match="'lags' is missing"):
         ModelSpec.from_dict(values)
+
+
+def test_a_spec_from_before_covariates_has_none(small_spec: ModelSpec) -> None:
+    values = small_spec.to_dict()
+    assert values.pop("num_covariates") == 0
+    assert ModelSpec.from_dict(values) == small_spec
+
+
+def test_covariates_lengthen_the_token(small_spec: ModelSpec) -> None:
+    wider = dataclasses.replace(small_spec, num_covariates=3)
+    assert wider.num_features == small_spec.num_features + 3
+    assert wider.num_parameters == small_spec.num_parameters + 3 * small_spec.width
