@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
 from laglite import Forecaster
 from laglite.cli import main
+from laglite.spec import ModelSpec
+from laglite_train.model import LagLlama
 
 Run = Callable[..., Result]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "us_births_daily.csv"
@@ -175,6 +179,7 @@ def test_bad_input_fails_with_one_clear_message(
         ["--horizon", "2", "--quantiles", "1.5"],
         ["--horizon", "2", "--backend", "tpu"],
         ["--horizon", "2", "--colour", "red"],
+        ["--horizon", "2", "--covariates", "price,"],
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, options: list[str]) -> None:
@@ -192,3 +197,114 @@ def test_nothing_is_left_half_written(run: Run, table: Path, tmp_path: Path) -> 
     result = run(table, "--horizon", "2", "--output", str(output))
     assert (result.exit_code, "is a directory" in result.stderr) == (1, True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.csv", "table.csv"]
+
+
+@pytest.fixture(scope="module")
+def promo_bundle(small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]) -> Path:
+    """A model of random weights with two covariates."""
+    model = LagLlama(dataclasses.replace(small_spec, num_covariates=2))
+    model.initialise()
+    return export_to(model.eval(), "promo")
+
+
+def shop(ahead: int, item: str = "s1") -> list[str]:
+    lines = [f"{item},2024-01-{d:02d},{10 + d % 7},{d / 2},{d % 2}" for d in range(1, 22)]
+    return lines + [f"{item},2024-01-{d:02d},,{d / 2},{d % 2}" for d in range(22, 22 + ahead)]
+
+
+SHOP = "shop,ds,y,price,promo"
+
+
+def test_covariates_come_from_columns_and_their_future_from_rows_without_a_target(
+    run: Run, promo_bundle: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "shops.csv"
+    path.write_text("\n".join([SHOP, *shop(3), *shop(5, "s2")]))
+    model = ("--model", str(promo_bundle))
+    result = run(path, "--horizon", "3", *model, "--covariates", "price, promo")
+    assert result.exit_code == 0, result.stderr
+    assert "Warning" not in result.stderr
+    rows = read(result.stdout)
+    assert [row["ds"] for row in rows] == ["2024-01-22", "2024-01-23", "2024-01-24"] * 2
+    forecast = Forecaster.load(promo_bundle).predict(
+        [10 + d % 7 for d in range(1, 22)],
+        horizon=3,
+        start="2024-01-01",
+        freq="D",
+        covariates=[[d / 2, d % 2] for d in range(1, 25)],
+        seed=1,
+    )
+    for part in (rows[:3], rows[3:]):
+        np.testing.assert_allclose([float(r["0.9"]) for r in part], forecast.quantile(0.9), 1e-5)
+
+
+def test_parquet_of_both_kinds_takes_covariates(
+    run: Run, promo_bundle: Path, tmp_path: Path
+) -> None:
+    days = range(1, 25)
+    price, promo = [d / 2 for d in days], [float(d % 2) for d in days]
+    target = [float(10 + d % 7) for d in days[:21]]
+    series = {
+        "item_id": ["s1"], "start": ["2024-01-01"], "freq": ["D"], "target": [target],
+        "covariates": [[price, promo]],
+    }  # fmt: skip
+    long = {
+        "ds": [f"2024-01-{d:02d}" for d in days], "y": [*target, None, None, None],
+        "price": price, "promo": promo,
+    }  # fmt: skip
+    printed = []
+    for name, table, covariates in (("a", series, "covariates"), ("b", long, "price,promo")):
+        pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+        options = ("--horizon", "3", "--model", str(promo_bundle), "--covariates", covariates)
+        result = run(tmp_path / f"{name}.parquet", *options)
+        assert result.exit_code == 0, result.stderr
+        printed.append([row["0.5"] for row in read(result.stdout)])
+    assert printed[0] == printed[1]
+
+
+def test_a_model_with_covariates_runs_without_them_and_warns(
+    run: Run, promo_bundle: Path, table: Path
+) -> None:
+    result = run(table, "--horizon", "2", "--model", str(promo_bundle))
+    assert result.exit_code == 0
+    assert "Warning: this model was trained with 2 covariates" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "covariates", "message"),
+    [
+        (shop(2), "price,promo", "series 's1': horizon 3 needs covariates of 3 steps"),
+        (shop(3), "price,sale", "no column 'sale'"),
+        (shop(3), "price", "expected numbers of shape [24, 2]"),
+    ],
+)
+def test_covariates_that_do_not_fit_fail_with_one_clear_message(
+    run: Run, promo_bundle: Path, lines: list[str], covariates: str, message: str
+) -> None:
+    result = run(
+        "-", "--horizon", "3", "--model", str(promo_bundle), "--covariates", covariates,
+        text="\n".join([SHOP, *lines]),
+    )  # fmt: skip
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+
+
+def test_a_model_without_covariates_refuses_columns_of_them(run: Run) -> None:
+    result = run(
+        "-", "--horizon", "3", "--covariates", "price,promo", text="\n".join([SHOP, *shop(3)])
+    )
+    assert (result.exit_code, "was trained without any" in result.stderr) == (1, True)
+
+
+def test_nonnegative_forecasts_of_a_falling_series_stay_at_or_above_zero(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "falling.csv"
+    rows = [f"2024-01-{day:02d},{3 - day / 10}" for day in range(1, 31)]
+    path.write_text("ds,y\n" + "\n".join(rows))
+    free, floored = (
+        [float(row["0.1"]) for row in read(run(path, "--horizon", "5", *option).stdout)]
+        for option in ([], ["--nonnegative"])
+    )
+    assert min(free) < 0
+    assert min(floored) >= 0

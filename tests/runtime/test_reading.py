@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laglite.errors import InputError, MissingDependencyError
-from laglite.reading import Columns, InputSeries, read_series
+from laglite.reading import Columns, InputSeries, covariates_over, read_series
 
 NAN = np.nan
 LONG = Columns(item="id", time="ds", target="y")
@@ -297,3 +297,147 @@ def test_rows_that_span_an_absurd_number_of_steps_are_refused(read: Read, freq: 
     times = ["2024-05-01 00:00:00.000000", "2024-05-01 00:00:00.000001", "2124-05-01 00:00"]
     with pytest.raises(InputError, match=r"3 rows span .* steps of frequency 'us'"):
         read("ds,y\n" + "".join(f"{time},1\n" for time in times), freq=freq)
+
+
+def promotions(ahead: int, *, times: bool = True, item: str = "") -> str:
+    """Four days of sales, and `ahead` more whose price is known."""
+    lines = []
+    for day in range(1, 5 + ahead):
+        target = f"{day * 10}" if day < 5 else ""
+        cells = [item] if item else []
+        cells += [f"2024-05-{day:02d}"] if times else []
+        lines.append(",".join([*cells, target, f"{day / 2}", f"{day % 2}"]))
+    return "\n".join(lines) + "\n"
+
+
+NAMED = Columns(covariates=("promo", "price"))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+@pytest.mark.parametrize("times", [True, False])
+def test_rows_without_a_target_at_the_end_hold_the_covariates_to_come(
+    read: Read, ahead: int, times: bool
+) -> None:
+    header = "ds,y,price,promo\n" if times else "y,price,promo\n"
+    (series,), _ = read(header + promotions(ahead, times=times), NAMED)
+    assert series.values.tolist() == [10, 20, 30, 40]
+    assert series.covariates is not None
+    np.testing.assert_array_equal(
+        series.covariates, [[day % 2, day / 2] for day in range(1, 5 + ahead)]
+    )
+    assert (series.start is not None) == times
+
+
+def test_each_series_of_a_long_table_has_its_own_covariates(read: Read) -> None:
+    text = "id,ds,y,price,promo\n" + promotions(2, item="b") + promotions(3, item="a")
+    (b, a), notes = read(text, NAMED)
+    assert notes[0] == "columns: id 'id', time 'ds', target 'y'"
+    for series, ahead in ((b, 2), (a, 3)):
+        assert series.covariates is not None
+        assert (len(series.values), len(series.covariates)) == (4, 4 + ahead)
+
+
+def test_without_naming_covariates_rows_without_a_target_are_missing_values(read: Read) -> None:
+    (series,), _ = read(
+        "ds,y,price,promo\n" + promotions(2), Columns(target="y", time="ds", item=None)
+    )
+    np.testing.assert_array_equal(series.values, [10, 20, 30, 40, NAN, NAN])
+    assert series.covariates is None
+
+
+def test_a_gap_in_the_timestamps_is_a_gap_in_the_covariates(read: Read) -> None:
+    text = "ds,y,price,promo\n" + promotions(2).replace("2024-05-02,20,1.0,0\n", "")
+    (series,), _ = read(text, NAMED)
+    np.testing.assert_array_equal(series.values, [10, NAN, 30, 40])
+    assert series.covariates is not None
+    assert np.isnan(series.covariates[1]).all()
+    assert not np.isnan(np.delete(series.covariates, 1, axis=0)).any()
+
+
+@pytest.mark.parametrize("cells", [[[1.0, 2.0, 3.0], [4.0, None, 6.0]], [7.0, 8.0, 9.0]])
+def test_the_series_format_holds_covariates_as_lists(read: Read, cells: list[Any]) -> None:
+    table = {
+        "item_id": ["a"], "start": ["2024-05-01"], "freq": ["D"], "target": [[1.0, 2.0]],
+        "covariates": [cells],
+    }  # fmt: skip
+    (series,), _ = read(table, Columns(covariates=("covariates",)))
+    np.testing.assert_array_equal(series.covariates, np.atleast_2d(np.array(cells, np.float64)).T)
+    (plain,), _ = read(table)
+    assert plain.covariates is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ([1.0], r"row 0 \(a\): 1 values of covariates for 2 of the target"),
+        ([[1.0, 2.0], [1.0]], "covariates must be a list of numbers, or several of one length"),
+        (["x", "y"], "covariates must be a list of numbers"),
+        (None, "covariates must be a list of numbers"),
+        (3.0, "covariates must be a list of numbers"),
+        ([[[1.0]], [[2.0]]], "covariates must be a list of numbers"),
+    ],
+    ids=str,
+)
+def test_covariates_that_are_no_lists_as_long_as_the_target_are_refused(
+    read: Read, cell: Any, message: str
+) -> None:
+    row = {
+        "item_id": "a", "start": "2024-05-01", "freq": "D", "target": [1.0, 2.0],
+        "covariates": cell,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        read(pa.Table.from_pylist([row]), Columns(covariates=("covariates",)))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (Columns(covariates=("cost",)), "no column 'cost'; the columns are ds, y, price, promo"),
+        (Columns(target="y", covariates=("y",)), "the covariate 'y' is named for something else"),
+        (Columns(covariates=("price", "price")), "the covariate 'price' is named for something"),
+    ],
+)
+def test_covariates_that_are_not_there_or_named_twice_are_refused(
+    read: Read, columns: Columns, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read("ds,y,price,promo\n" + promotions(1), columns)
+
+
+def test_a_covariate_that_is_no_number_is_refused_with_its_row(read: Read) -> None:
+    with pytest.raises(InputError, match="row 3, column 'price': 'low' is not a number"):
+        read("ds,y,price,promo\n" + promotions(1).replace("1.0", "low"), NAMED)
+
+
+def test_covariates_over_the_horizon_are_cut_to_it(read: Read) -> None:
+    (series,), _ = read("ds,y,price,promo\n" + promotions(3), NAMED)
+    assert series.covariates is not None
+    known = covariates_over(series, 2, "file", NAMED.covariates)
+    np.testing.assert_array_equal(known, series.covariates[:6])
+    (plain,), _ = read("1\n2\n")
+    assert covariates_over(plain, 2, "file", ()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (promotions(1), "1 are there, 2 are missing: add rows with an empty target"),
+        (promotions(0), "0 are there, 3 are missing"),
+        (promotions(3).replace(",3.0,", ",,"), "'price' is missing at 2024-05-06, but must be"),
+        (promotions(3).replace("2024-05-05,,2.5,1\n", ""), "'promo' is missing at 2024-05-05"),
+        ("2024-05-01,,1,2\n2024-05-02,,1,2\n2024-05-03,,1,2\n", "all 3 values are missing"),
+    ],
+)
+def test_covariates_that_end_within_the_horizon_are_refused(
+    read: Read, text: str, message: str
+) -> None:
+    (series,), _ = read("ds,y,price,promo\n" + text, NAMED)
+    with pytest.raises(InputError, match=f"^file: .*{message}"):
+        covariates_over(series, 3, "file", NAMED.covariates)
+
+
+def test_covariates_to_come_are_missed_by_step_where_there_are_no_times(read: Read) -> None:
+    text = "id,y,price,promo\n" + promotions(2, times=False, item="shop").replace("3.0", "")
+    (series,), _ = read(text, NAMED)
+    with pytest.raises(InputError, match="series 'shop': .* at step 2 after the last value"):
+        covariates_over(series, 2, "file", NAMED.covariates)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
@@ -18,7 +20,7 @@ from laglite.forecast_writer import check_output, render_csv, write_forecasts
 from laglite.forecaster import Forecaster
 from laglite.plotting import require_matplotlib, save_fan_charts
 from laglite.randomness import fresh_seed
-from laglite.reading import Columns, InputSeries, read_series
+from laglite.reading import Columns, InputSeries, covariates_over, read_series
 
 MOST_PANELS = 12
 
@@ -32,6 +34,14 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
     return tuple(dict.fromkeys(levels))
 
 
+def parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """`price,promo` to names; wrong usage for an empty one."""
+    names = () if text is None else tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise click.BadParameter(f"{text!r} holds an empty name")
+    return names
+
+
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("--horizon", type=click.IntRange(1), required=True, help="How many steps ahead.")
@@ -39,6 +49,12 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 @click.option("--id-column", help="Column that tells the series apart.")
 @click.option("--time-column", help="Column of timestamps.")
 @click.option("--target-column", help="Column of values.")
+@click.option(
+    "--covariates",
+    metavar="C,...",
+    callback=parse_names,
+    help="Columns known beforehand; rows without a target at a series' end hold their future.",
+)
 @click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
 @click.option(
     "--samples", type=click.IntRange(1), default=100, show_default=True, help="Sample paths."
@@ -63,6 +79,7 @@ def forecast(
     id_column: str | None,
     time_column: str | None,
     target_column: str | None,
+    covariates: tuple[str, ...],
     model: str | None,
     samples: int,
     context: int | None,
@@ -79,15 +96,19 @@ def forecast(
     check_output(output)
     if plot is not None:
         _check_plot(plot)
-    series = read_series(source, Columns(id_column, time_column, target_column), freq, note)
+    columns = Columns(id_column, time_column, target_column, covariates)
+    series = read_series(source, columns, freq, note)
+    known = [covariates_over(one, horizon, source, covariates) for one in series]
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     seed = fresh_seed() if seed is None else seed
     forecasts = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LagliteWarning)
-        for one in _progress(series):
+        for one, ahead in zip(_progress(series), known, strict=True):
             forecasts.append(
-                _forecast_one(forecaster, source, one, horizon, samples, context, seed, nonnegative)
+                _forecast_one(
+                    forecaster, source, one, ahead, horizon, samples, context, seed, nonnegative
+                )
             )
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"Warning: {message}")
@@ -105,6 +126,7 @@ def _forecast_one(
     forecaster: Forecaster,
     source: str,
     one: InputSeries,
+    covariates: NDArray[np.float64] | None,
     horizon: int,
     samples: int,
     context: int | None,
@@ -117,6 +139,7 @@ def _forecast_one(
             horizon=horizon,
             start=one.start,
             freq=None if one.start is None or one.freq is None else one.freq.alias,
+            covariates=covariates,
             num_samples=samples,
             context_length=context,
             seed=seed,

@@ -18,21 +18,24 @@ TARGET_NAMES = ("y", "target", "value", "values")
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names as the caller gives them; None: guess."""
+    """Column names as the caller gives them; None: guess. Covariates are never guessed."""
 
     item: str | None = None
     time: str | None = None
     target: str | None = None
+    covariates: tuple[str, ...] = ()
 
 
 def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     """Fill in the columns that were not named, saying which, or ask where it is ambiguous."""
-    for name in (columns.item, columns.time, columns.target):
-        if name is not None and name not in table.names:
-            raise InputError(
-                f"{table.source}: no column {name!r}; the columns are {', '.join(table.names)}"
-            )
-    free = [n for n in table.names if n not in (columns.item, columns.time, columns.target)]
+    named = [n for n in (columns.item, columns.time, columns.target) if n is not None]
+    for name in (*named, *columns.covariates):
+        check_column(table, name)
+    taken = (*named, *columns.covariates)
+    twice = next((name for name in columns.covariates if taken.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{table.source}: the covariate {twice!r} is named for something else too")
+    free = [n for n in table.names if n not in taken]
     time = columns.time
     if time is None:
         datelike = [n for n in free if _looks_like_times(n, table.column(n))]
@@ -41,8 +44,8 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     item = columns.item
     if item is None:
         texts = [n for n in free if _is_text(table.column(n))]
-        named = [n for n in free if n.lower() in ID_NAMES]
-        item = _one(table, "id", named or texts, ID_NAMES, "--id-column")
+        usual = [n for n in free if n.lower() in ID_NAMES]
+        item = _one(table, "id", usual or texts, ID_NAMES, "--id-column")
         free = [n for n in free if n != item]
     target = columns.target
     if (
@@ -58,11 +61,19 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
                 f"{table.source}: no column of values among {', '.join(table.names)}; "
                 "name it with --target-column"
             )
-    chosen = Columns(item, time, target)
+    chosen = Columns(item, time, target, columns.covariates)
     if chosen != columns and len(table.names) > 1:
         parts = [("id", item), ("time", time), ("target", target)]
         note("columns: " + ", ".join(f"{role} {name!r}" for role, name in parts if name))
     return chosen
+
+
+def check_column(table: Table, name: str) -> None:
+    """Raises InputError if `table` has no column called `name`."""
+    if name not in table.names:
+        raise InputError(
+            f"{table.source}: no column {name!r}; the columns are {', '.join(table.names)}"
+        )
 
 
 def _one(

@@ -25,7 +25,7 @@ from laglite.frequency import (
     step_numbers,
     timestamps_at,
 )
-from laglite.reading.columns import Columns, Note, choose_columns
+from laglite.reading.columns import Columns, Note, check_column, choose_columns
 from laglite.reading.files import Table, is_missing, read_table
 
 SERIES_FORMAT = ("item_id", "start", "freq", "target")
@@ -34,37 +34,45 @@ LONGEST_GRID = 1_000_000
 
 @dataclass(frozen=True)
 class InputSeries:
-    """One series as read: values float64 [length], and its time axis where it has one."""
+    """One series as read: values float64 [length], and its time axis where it has one.
+
+    `covariates` float64 [length + steps ahead, num], NaN where missing; None if none were named.
+    """
 
     item_id: str | None
     values: NDArray[np.float64]
     start: np.datetime64 | None
     freq: Frequency | None
+    covariates: NDArray[np.float64] | None = None
 
 
 def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> list[InputSeries]:
     """Read all series of a CSV or Parquet file, "-" for CSV on standard input.
 
-    `note` receives what was guessed or filled in. Raises InputError or FrequencyError.
+    With covariates, rows without a value at the end of a series are the steps to come. In the
+    series format a covariate's cell is a list of numbers, or a list of such lists, that may be
+    longer than the target. `note` receives what was guessed or filled in. Raises InputError or
+    FrequencyError.
     """
     given = None if freq is None else parse_frequency(freq)
     table = read_table(path)
     if set(SERIES_FORMAT) <= set(table.names):
         if given is not None:
             note(f"{table.source}: states each series' own frequency; {given.alias!r} is not used")
-        return _from_series_format(table)
+        return _from_series_format(table, columns.covariates)
     chosen = choose_columns(table, columns, note)
-    targets = _numbers(table, str(chosen.target))
+    names = (str(chosen.target), *chosen.covariates)
+    cells = np.stack([_numbers(table, name) for name in names], axis=-1)
     times = None if chosen.time is None else _times(table, chosen.time, note)
     rows = np.asarray(table.rows)
     series = []
     for item, index in _rows_by_item(table, chosen.item).items():
         where = table.source if item is None else f"{table.source}, series {item!r}"
         if times is None:
-            series.append(InputSeries(item, targets[index], None, given))
+            series.append(_input_series(item, cells[index], None, given))
         else:
-            grid = _on_grid(where, times[index], targets[index], rows[index], given, note)
-            series.append(InputSeries(item, *grid))
+            grid = _on_grid(where, times[index], cells[index], rows[index], given, note)
+            series.append(_input_series(item, *grid))
     if times is not None and given is None:
         aliases = Counter(one.freq.alias for one in series if one.freq is not None)
         kinds = ", ".join(
@@ -75,11 +83,30 @@ def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> li
     return series
 
 
-def _from_series_format(table: Table) -> list[InputSeries]:
+def _input_series(
+    item: str | None,
+    cells: NDArray[np.float64],
+    start: np.datetime64 | None,
+    freq: Frequency | None,
+) -> InputSeries:
+    """A series from rows of its value and covariates [rows, 1 + num]."""
+    values = cells[:, 0]
+    if cells.shape[1] == 1:
+        return InputSeries(item, values, start, freq)
+    observed = np.flatnonzero(~np.isnan(values))
+    length = int(observed[-1]) + 1 if len(observed) else len(values)
+    return InputSeries(item, values[:length], start, freq, cells[:, 1:])
+
+
+def _from_series_format(table: Table, covariates: tuple[str, ...]) -> list[InputSeries]:
     """Rows of the Parquet series format."""
+    for name in covariates:
+        check_column(table, name)
     series = []
     columns = [table.column(name) for name in SERIES_FORMAT]
-    for row, item, start, freq, target in zip(table.rows, *columns, strict=True):
+    for place, (row, item, start, freq, target) in enumerate(
+        zip(table.rows, *columns, strict=True)
+    ):
         where = f"{table.source}, row {row} ({item})"
         if not isinstance(target, list) or is_missing(item):
             wrong = "item_id is missing" if is_missing(item) else "target must be a list of numbers"
@@ -87,10 +114,27 @@ def _from_series_format(table: Table) -> list[InputSeries]:
         try:
             values = np.asarray(target, np.float64)
             axis = parse_timestamp(start), parse_frequency(freq)
+            known = [_covariate_lists(name, table.column(name)[place]) for name in covariates]
+            together = np.concatenate(known).T if known else None
         except (InputError, TypeError, ValueError) as error:
             raise InputError(f"{where}: {error}") from error
-        series.append(InputSeries(str(item), values, *axis))
+        if together is not None and len(together) < len(values):
+            raise InputError(
+                f"{where}: {len(together)} values of covariates for {len(values)} of the target"
+            )
+        series.append(InputSeries(str(item), values, *axis, together))
     return series
+
+
+def _covariate_lists(name: str, cell: Any) -> NDArray[np.float64]:
+    """A cell of one or several covariates as [num, rows]. Raises InputError."""
+    try:
+        lists = np.atleast_2d(np.asarray(cell, np.float64))
+    except (TypeError, ValueError):
+        lists = np.empty(0)
+    if not isinstance(cell, list) or lists.ndim != 2:
+        raise InputError(f"{name} must be a list of numbers, or several of one length")
+    return lists
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
@@ -180,7 +224,7 @@ def _on_grid(
     given: Frequency | None,
     note: Note,
 ) -> tuple[NDArray[np.float64], np.datetime64, Frequency]:
-    """Values on the regular grid of one series, gaps as NaN; its start and frequency."""
+    """Values [rows, columns] on a series' regular grid, gaps as NaN; its start and frequency."""
     gaps = np.diff(times).astype(np.int64)
     if (gaps <= 0).any():
         at = int((gaps <= 0).argmax()) + 1
@@ -216,7 +260,7 @@ def _on_grid(
             f"{where}, row {rows[at]}: {format_timestamp(times[at])} is not on the grid of "
             f"frequency {freq.alias!r} from {format_timestamp(times[0])}"
         )
-    filled = np.full(span, np.nan)
+    filled = np.full((span, values.shape[1]), np.nan)
     filled[steps] = values
     absent = np.setdiff1d(np.arange(span), steps)
     if len(absent):
