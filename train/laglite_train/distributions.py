@@ -6,7 +6,6 @@ and the spline are laglite's own; their sampling side is in `laglite.heads`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,17 +13,16 @@ from torch import Tensor
 from torch.distributions import NegativeBinomial, Normal, StudentT
 from torch.nn import functional as F
 
-from laglite.heads.spline import BOUND
+from laglite.heads.spline import BOUND, TAIL
 from laglite.spec import HEAD_ARGUMENTS, HEAD_GROUPS
 
 FLOAT32_EPS = torch.finfo(torch.float32).eps
 # Least share of a component or bin: keeps every one of them in reach of the gradient, and the
 # logarithms and divisions by them finite.
-LEAST_SHARE = {"weight": 1e-4, "width": 1e-3, "height": 1e-3}
+LEAST_SHARE = {"weight": 1e-4, "width": 5e-3, "height": 5e-3}
 # What the shares of a kind add up to.
 TOTAL = {"weight": 1.0, "width": 2 * BOUND, "height": 2 * BOUND}
-LEAST_SLOPE = 0.05  # smaller ones are spikes that float32 cannot resolve
-SLOPE_SHIFT = math.log(math.expm1(1.0 - LEAST_SLOPE))  # a raw slope of 0 means a slope of 1
+LEAST_SLOPE = 0.1
 
 
 def domain_map(head: str, raw: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -32,7 +30,8 @@ def domain_map(head: str, raw: Sequence[Tensor]) -> dict[str, Tensor]:
 
     By kind of argument: df = 2 + softplus; scale = max(softplus, eps); total_count = softplus; loc
     and logits as they are. Weights, widths and heights are a softmax over their kind with a least
-    share each (weights add up to 1, widths and heights to the spline's span); slopes are positive.
+    share each (weights add up to 1, widths and heights to the spline's span); slopes are a sigmoid
+    between 0.1 and 1.9.
     """
     mapped: list[Tensor] = []
     for kind, count in HEAD_GROUPS[head].items():
@@ -49,7 +48,7 @@ def _map_kind(kind: str, raw: Tensor) -> Tensor:
         least, total = LEAST_SHARE[kind], TOTAL[kind]
         return total * (least + (1 - raw.shape[-1] * least) * raw.softmax(dim=-1))
     if kind == "slope":
-        return LEAST_SLOPE + F.softplus(raw + SLOPE_SHIFT)
+        return LEAST_SLOPE + (2 - 2 * LEAST_SLOPE) * raw.sigmoid()
     positive = F.softplus(raw)
     if kind == "df":
         return 2.0 + positive
@@ -107,46 +106,38 @@ def _mixture_log_density(arguments: Mapping[str, Tensor], scaled: Tensor) -> Ten
 
 
 def _spline_log_density(arguments: Mapping[str, Tensor], scaled: Tensor) -> Tensor:
-    """Change of variables to the logistic base: log f(x) - log dy/dx, as `laglite.heads.spline`."""
+    """Change of variables to the logistic base: log f(x) - log dS/dx - log scale."""
     y = (scaled - arguments["loc"]) / arguments["scale"]
     x, log_slope = _invert_spline(arguments, y)
-    log_base = F.logsigmoid(x) + F.logsigmoid(-x)
-    return log_base - log_slope - arguments["scale"].log()
+    return F.logsigmoid(x) + F.logsigmoid(-x) - log_slope - arguments["scale"].log()
 
 
 def _invert_spline(arguments: Mapping[str, Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
-    """The x with S(x) = y, and log S'(x), for the spline S (Durkan et al. 2019, eqs. 4 to 8).
-
-    The quadratic for the place in the bin is written so that no difference of close numbers is
-    taken, see `laglite.heads.spline`. Outside the spline, x = y.
-    """
+    """The x with S(x) = y, and log dS/dx: `laglite.heads.spline.inverse`, which explains it."""
     widths, heights = _kind(arguments, "width"), _kind(arguments, "height")
-    slopes = F.pad(_kind(arguments, "slope"), (1, 1), value=1.0)
-    rights, tops = widths.cumsum(dim=-1) - BOUND, heights.cumsum(dim=-1) - BOUND
-    inside = y.clamp(-BOUND, BOUND)
-    bin_ = (inside.detach()[..., None] > tops[..., :-1]).sum(dim=-1, keepdim=True)
+    means = heights / widths
+    harmonic = 2 * _kind(arguments, "slope") / (means[..., :-1] + means[..., 1:])
+    firsts = F.pad(harmonic * means[..., :-1], (1, 0), value=1.0)
+    lasts = F.pad(harmonic * means[..., 1:], (0, 1), value=1.0)
+    tops = heights.cumsum(dim=-1) - BOUND
+    number = (y.detach()[..., None] > tops[..., :-1]).sum(dim=-1, keepdim=True)
 
-    def of_bin(knots: Tensor) -> Tensor:
-        return knots.gather(-1, bin_).squeeze(-1)
+    def of_bin(stacked: Tensor) -> Tensor:
+        return stacked.gather(-1, number).squeeze(-1)
 
-    width, height = of_bin(widths), of_bin(heights)
-    first, last = of_bin(slopes[..., :-1]), of_bin(slopes[..., 1:])
-    mean = height / width
-    rest = ((of_bin(tops) - inside) / height).clamp(0, 1)
+    width, height, first, last = map(of_bin, (widths, heights, firsts, lasts))
+    rest = ((of_bin(tops) - y) / height).clamp(0, 1)
     t = 1 - rest
-    b = first * rest - last * t + 2 * mean * t
-    mirrored = last * t - first * rest + 2 * mean * rest
-    a = mean - b
-    discriminant = torch.where(
-        a >= 0, b * b + 4 * a * mean * t, mirrored * mirrored - 4 * a * mean * rest
-    )
-    root = discriminant.sqrt()
-    quotient = b.abs() + root
-    place = torch.where(
-        b >= 0, 2 * mean * t / quotient, quotient / (2 * torch.where(b >= 0, 1.0, a))
-    ).clamp(0, 1)
-    bend = mean * (1 - 2 * place * (1 - place)) + (first + last) * place * (1 - place)
-    x = of_bin(rights) - width * (1 - place)
-    outside = y.abs() >= BOUND
-    log_slope = mean.log() + root.log() - bend.log()
-    return torch.where(outside, y, x), torch.where(outside, 0.0, log_slope)
+    b = first * rest + (2 - last) * t
+    mirrored = last * t + (2 - first) * rest
+    a = 1 - b
+    root = torch.where(a >= 0, b * b + 4 * a * t, mirrored * mirrored - 4 * a * rest).sqrt()
+    q = (2 * t / (b + root)).clamp(max=1)
+    product = q * (1 - q)
+    bend = 1 - 2 * product + (first + last) * product
+    log_slope = (height / width).log() + root.log() - bend.log()
+    log_growth = (TAIL * (y.abs() - BOUND).clamp_min(0)).log1p()
+    right = of_bin(widths.cumsum(dim=-1)) - BOUND
+    inside = y.abs() < BOUND
+    x = torch.where(inside, right - width * (1 - q), (BOUND + log_growth / TAIL).copysign(y))
+    return x, torch.where(inside, log_slope, log_growth)
