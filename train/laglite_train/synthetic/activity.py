@@ -13,6 +13,7 @@ from laglite_train.synthetic.stochastic_paths import (
     autoregression,
     harmonic_profile,
     heavy_tailed_noise,
+    one_of,
     smooth_path,
 )
 from laglite_train.synthetic.time_grid import TimeGrid
@@ -66,8 +67,7 @@ def rest_days(random: np.random.Generator, grid: TimeGrid) -> tuple[Array, NDArr
 def yearly(random: np.random.Generator, grid: TimeGrid) -> Array:
     """A smooth yearly season of unit size: winter or summer peak, or both. [length]."""
     angle = 2 * np.pi * (grid.year_fraction - random.normal(0.04, 0.03))
-    sign = random.choice([-1.0, 1.0])
-    return sign * np.cos(angle) + random.uniform(0.0, 0.8) * np.cos(2 * angle)
+    return one_of(random, -1.0, 1.0) * np.cos(angle) + random.uniform(0.0, 0.8) * np.cos(2 * angle)
 
 
 def load(random: np.random.Generator, grid: TimeGrid) -> Array:
@@ -153,7 +153,7 @@ def solar(random: np.random.Generator, grid: TimeGrid) -> Array:
             random, grid.length, 0.85
         )
     clear = 1 / (1 + np.exp(cloudiness - random.uniform(0.0, 2.0)))
-    power = light * clear
+    power: Array = light * clear
     if random.random() < 0.2:
         power = np.minimum(power, np.quantile(power, 0.97))  # the inverter's limit
     return power
@@ -173,8 +173,8 @@ def weather(random: np.random.Generator, grid: TimeGrid) -> Array:
         path = path + random.uniform(0.2, 1.5) * daily * np.exp(0.4 * of_day(random, grid, 0.5))
     path = path + random.uniform(0.02, 0.2) * random.standard_normal(grid.length)
     if random.random() < 0.25:
-        speed = np.maximum(path - path.mean() + random.uniform(0, 1) * path.std(), 0.0)
-        return np.minimum((speed / (2 * path.std() + 1e-9)) ** 3, 1.0)
+        unit: Array = (path - path.mean()) / (path.std() + 1e-9)
+        return np.clip((unit + random.uniform(0.0, 1.0)) / 2, 0.0, 1.0) ** 3
     return path
 
 
@@ -188,7 +188,7 @@ def events_by_calendar(random: np.random.Generator, grid: TimeGrid) -> Array:
     )
     if grid.days_per_step <= 1.5 and random.random() < 0.5:
         month = grid.times.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-        payday = (grid.days - month - int(random.choice([0, 14, 24, 27]))) % 30
+        payday = (grid.days - month - int(one_of(random, 0, 14, 24, 27))) % 30
         logs = logs + random.uniform(0.1, 0.4) * (payday < 3)
     logs = logs + random.uniform(-0.5, 1.0) * np.linspace(0, 1, grid.length)
     logs = logs + random.uniform(0.02, 0.2) * of_day(random, grid, 0.6)

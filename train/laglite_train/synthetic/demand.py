@@ -42,8 +42,8 @@ def intermittent_demand(random: np.random.Generator, grid: TimeGrid) -> Array:
     """Mostly zeros, and whole numbers where there is demand (Croston 1972; Syntetos et al. 2005).
 
     Occurrence is Bernoulli with a probability that follows `rate_profile`, in some series with
-    bursts; sizes are 1 + negative binomial, geometric or log-normal. Half of some series is empty:
-    before a product's launch, or after its end. Non-negative integers, [length].
+    bursts; sizes are 1, 1 + negative binomial, geometric or log-normal. Some series are empty
+    before a product's launch or after its end. Non-negative integers, [length].
     """
     length = grid.length
     interval = np.exp(random.uniform(np.log(1.3), np.log(30.0)))
@@ -53,14 +53,13 @@ def intermittent_demand(random: np.random.Generator, grid: TimeGrid) -> Array:
     occurs = random.random(length) < np.minimum(chance, 0.9)
     mean = np.exp(random.uniform(0.0, 4.0))
     kind = random.integers(4)
-    if kind == 0:
-        sizes = np.ones(length)
-    elif kind == 1:
+    sizes: Array = np.ones(length)
+    if kind == 1:
         shape = random.uniform(0.5, 5.0)
-        sizes = 1.0 + random.negative_binomial(shape, shape / (shape + mean), length)
+        sizes = sizes + random.negative_binomial(shape, shape / (shape + mean), length)
     elif kind == 2:
         sizes = random.geometric(1 / (1 + mean), length).astype(np.float64)
-    else:
+    elif kind == 3:
         sizes = np.ceil(mean * np.exp(random.uniform(0.2, 1.0) * random.standard_normal(length)))
     demand = np.where(occurs, sizes, 0.0)
     if random.random() < 0.2:

@@ -11,6 +11,7 @@ from laglite_train.synthetic.stochastic_paths import (
     fast_length,
     filtered,
     harmonic_profile,
+    one_of,
     smooth_path,
 )
 from laglite_train.synthetic.time_grid import DAYS_PER_YEAR, TimeGrid
@@ -30,7 +31,7 @@ def growth(random: np.random.Generator, length: int) -> Array:
     kind = random.integers(6)
     size = random.uniform(0.2, 3.0)
     if kind == 0:
-        return random.choice([1.0, 1.0, -1.0]) * size * time
+        return one_of(random, 1.0, 1.0, -1.0) * size * time
     if kind == 1:
         return np.log1p(size * 2 * time)
     centre, width = random.uniform(0.0, 1.0), random.uniform(0.03, 0.3)
@@ -46,13 +47,16 @@ def growth(random: np.random.Generator, length: int) -> Array:
 
 
 def business_cycle(random: np.random.Generator, length: int, steps_per_year: float) -> Array:
-    """An AR(2) whose roots turn once in 3 to 11 years, of unit variance (Harvey 1989). [length]."""
+    """An AR(2) whose roots turn once in 3 to 11 years (Harvey 1989).
+
+    Standardised over the series. [length].
+    """
     period = max(4.0, random.uniform(3.0, 11.0) * steps_per_year)
     radius = np.exp(-random.uniform(0.3, 1.5) / period)
     own = np.array([1.0, -2 * radius * np.cos(2 * np.pi / period), radius**2])
     shocks = random.standard_normal(fast_length(2 * length))
     path = filtered(shocks, np.array([1.0]), own, length)
-    return path / (path.std() + 1e-9)
+    return (path - float(path.mean())) / (float(path.std()) + 1e-9)
 
 
 def crises(random: np.random.Generator, length: int, steps_per_year: float) -> Array:
@@ -77,7 +81,9 @@ def economic(random: np.random.Generator, grid: TimeGrid) -> Array:
     if random.random() < 0.25:
         rates = cycle + random.uniform(0.0, 2.0) * smooth_path(random, length)
         rates = rates + random.uniform(0.02, 0.2) * random.standard_normal(length)
-        return np.maximum(rates, 0.0) if random.random() < 0.3 else rates
+        if random.random() < 0.3:  # a floor at zero that is reached now and then
+            return np.maximum(rates - np.quantile(rates, random.uniform(0.0, 0.3)), 0.0)
+        return rates
     logs = growth(random, length) + random.uniform(0.0, 0.15) * cycle
     logs = logs + crises(random, length, steps_per_year)
     if steps_per_year >= 2 and random.random() < 0.6:

@@ -127,7 +127,7 @@ def draw_kernel(random: np.random.Generator, grid: TimeGrid, lags: Array) -> Ker
     ]
     shares = np.array([0.45, 0.15, 0.12, 0.13, 0.1, 0.05])
     chosen = random.choice(len(bank), size=int(random.integers(1, MOST_KERNELS + 1)), p=shares)
-    kernel = bank[chosen[0]]()
+    kernel: Kernel = bank[chosen[0]]()
     for index in chosen[1:]:
         other = bank[index]()
         product = random.random() < 0.5 and index != 3
@@ -143,5 +143,5 @@ def gaussian_process(random: np.random.Generator, grid: TimeGrid) -> Array:
     lags = embedding_lags(grid.length)
     kernel = draw_kernel(random, grid, lags)
     path = sample_path(random, drifting(kernel, lags, grid.length), grid.length)
-    noise = 10 ** random.uniform(-2.5, -0.7) * path.std()
+    noise = 10 ** random.uniform(-2.5, -0.7) * float(path.std())
     return path + noise * random.standard_normal(grid.length)

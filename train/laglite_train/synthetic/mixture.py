@@ -78,7 +78,7 @@ class SyntheticConfig:
         weights = np.array([getattr(self, name) for name in FAMILIES], dtype=np.float64)
         if grid.days_per_step < 1:
             weights[list(FAMILIES).index("economic")] = 0.0
-        return weights / weights.sum()
+        return weights / float(weights.sum())
 
 
 EVEN = SyntheticConfig()
@@ -110,10 +110,11 @@ def record(
     random: np.random.Generator, path: Array, family: str, config: SyntheticConfig
 ) -> NDArray[np.float32]:
     """The path of a family as it would be found in a file: float32 [length], NaN where missing."""
-    if family in SIGNED and random.random() < config.positive:
-        path = observation.positive_transform(random, path)
+    signed = family in SIGNED
+    if signed and random.random() < config.positive:
+        path, signed = observation.positive_transform(random, path), False
     if family != "demand":
-        path = observation.affine(random, path)
+        path = observation.affine(random, path, 0.5 if signed else 0.1)
         if random.random() < config.rounded:
             path = observation.rounded(random, path)
         if random.random() < config.outliers:

@@ -10,6 +10,7 @@ from laglite_train.synthetic.stochastic_paths import (
     change_points,
     fast_length,
     filtered,
+    one_of,
     smooth_path,
 )
 from laglite_train.synthetic.time_grid import TimeGrid, draw_period
@@ -28,11 +29,11 @@ def pulses(random: np.random.Generator, grid: TimeGrid) -> Array:
     else:
         period = max(2.0, draw_period(random, grid))
         at = np.arange(size) % period < 1
-        at &= random.random(size) < random.choice([0.7, 1.0])
+        at &= random.random(size) < one_of(random, 0.7, 1.0)
     heights = random.lognormal(0.0, random.uniform(0.05, 0.8), size)
-    fading = random.choice([0.0, np.exp(-1 / random.uniform(0.5, 20.0))])
+    fading = one_of(random, 0.0, np.exp(-1 / random.uniform(0.5, 20.0)))
     path = filtered(at * heights, np.array([1.0]), np.array([1.0, -fading]), grid.length)
-    quiet = random.choice([0.0, 10 ** random.uniform(-2.5, -0.7)])
+    quiet = one_of(random, 0.0, 10 ** random.uniform(-2.5, -0.7))
     return path + quiet * autoregression(random, grid.length, random.uniform(0.0, 0.95))
 
 
@@ -42,7 +43,7 @@ def sawtooth(random: np.random.Generator, grid: TimeGrid) -> Array:
     speed = np.exp(random.uniform(0.0, 0.3) * smooth_path(random, grid.length)) / period
     turns = np.cumsum(speed)
     phase = turns % 1
-    knee = random.choice([0.0, random.uniform(0.05, 0.95)])  # the share of the turn that falls
+    knee = one_of(random, 0.0, random.uniform(0.05, 0.95))  # the share of the turn that falls
     path = np.where(phase < knee, 1 - phase / max(knee, 1e-9), (phase - knee) / (1 - knee))
     peaks = 1 + random.uniform(0.0, 0.3) * random.standard_normal(int(turns[-1]) + 2)
     path = path * peaks[turns.astype(np.int64)]
@@ -58,7 +59,7 @@ def duty_cycle(random: np.random.Generator, grid: TimeGrid) -> Array:
         mean = random.uniform(4, max(5.0, grid.length / 20))
         on = change_points(random, grid.length, grid.length / mean) % 2 == 1
     high = 1 + random.uniform(0.0, 0.2) * autoregression(random, grid.length, 0.9)
-    low = random.choice([0.0, 0.05]) * np.abs(random.standard_normal(grid.length))
+    low = one_of(random, 0.0, 0.05) * np.abs(random.standard_normal(grid.length))
     path = np.where(on, high, low)
     if random.random() < 0.4:
         lag = np.exp(-1 / random.uniform(0.5, 5))
@@ -73,7 +74,7 @@ def waves(random: np.random.Generator, grid: TimeGrid) -> Array:
     """
     base = max(3.0, draw_period(random, grid, arbitrary=0.6))
     path = np.zeros(grid.length)
-    drift = random.choice([0.0, 0.0, random.uniform(0.0, 2.0)]) * smooth_path(random, grid.length)
+    drift = one_of(random, 0.0, 0.0, random.uniform(0.0, 2.0)) * smooth_path(random, grid.length)
     for order in range(1, int(random.integers(2, 6))):
         ratio = order if random.random() < 0.5 else random.uniform(0.2, 3.0)
         angle = 2 * np.pi * (grid.steps * (ratio / base) + drift) + random.uniform(0, 2 * np.pi)

@@ -13,12 +13,18 @@ def fast_length(length: int) -> int:
     return min(factor << max(0, (-(-length // factor) - 1).bit_length()) for factor in (1, 3, 5))
 
 
+def one_of(random: np.random.Generator, *options: float) -> float:
+    """One of the numbers, at even odds."""
+    return options[int(random.integers(len(options)))]
+
+
 def heavy_tailed_noise(random: np.random.Generator, length: int) -> Array:
     """White noise of unit scale, normal or (two in five) Student-t of 3 to 10 degrees."""
     if random.random() < 0.6:
         return random.standard_normal(length)
     df = random.uniform(3.0, 10.0)
-    return random.standard_t(df, length) * np.sqrt((df - 2) / df)
+    noise: Array = random.standard_t(df, length) * np.sqrt((df - 2) / df)
+    return noise
 
 
 def filtered(noise: Array, numerator: Array, denominator: Array, length: int) -> Array:
@@ -34,11 +40,15 @@ def filtered(noise: Array, numerator: Array, denominator: Array, length: int) ->
 
 
 def autoregression(random: np.random.Generator, length: int, coefficient: float) -> Array:
-    """A stationary AR(1) path of unit variance. [length]."""
+    """A stationary AR(1) path of about unit variance. [length].
+
+    The coefficient is lowered where it would not forget within a third of the series.
+    """
     noise = random.standard_normal(fast_length(length + 64))
     one = np.array([1.0])
-    path = filtered(noise, one, np.array([1.0, -coefficient]), length)
-    return path * np.sqrt(1 - coefficient**2)
+    coefficient = min(coefficient, float(np.exp(-3 / len(noise))))
+    deviation = float(np.sqrt(1 - coefficient**2))
+    return deviation * filtered(noise, one, np.array([1.0, -coefficient]), length)
 
 
 def smooth_path(random: np.random.Generator, length: int, bends: int = 4) -> Array:

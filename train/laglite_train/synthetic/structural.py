@@ -12,6 +12,7 @@ from laglite_train.synthetic.stochastic_paths import (
     filtered,
     harmonic_profile,
     heavy_tailed_noise,
+    one_of,
     smooth_path,
     table_profile,
 )
@@ -63,7 +64,7 @@ def trend(random: np.random.Generator, length: int) -> Array:
     damping = 1 - 10 ** random.uniform(-2.5, -0.5)
     slope = autoregression(random, length, damping)
     path = np.cumsum(slope + random.uniform(0, 1) * random.standard_normal(length))
-    return (path - path[0]) / (path.std() + 1e-9) * random.uniform(0.2, 1.5)
+    return (path - float(path[0])) * (random.uniform(0.2, 1.5) / (float(path.std()) + 1e-9))
 
 
 def components(random: np.random.Generator, grid: TimeGrid) -> Array:
@@ -116,7 +117,7 @@ def stochastic_process(random: np.random.Generator, grid: TimeGrid) -> Array:
     shocks = heavy_tailed_noise(random, size)
     kind = random.choice(4, p=[0.2, 0.15, 0.4, 0.25])
     if kind == 0:
-        drift = random.standard_normal() * random.choice([0.0, 0.05])
+        drift = random.standard_normal() * one_of(random, 0.0, 0.05)
         return np.cumsum(shocks[:length] + drift)
     if kind == 1:  # level[t] = level[t - 1] + alpha e[t], value = level[t - 1] + e[t]
         shocks = shocks[:length]
@@ -155,7 +156,7 @@ def regimes(random: np.random.Generator, grid: TimeGrid) -> Array:
         drift = random.normal(0, 0.02)
         logs = np.cumsum(daily * (returns + drift))
         return np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG))
-    segment = change_points(random, length, random.choice([1.0, 3.0, 10.0]))
+    segment = change_points(random, length, one_of(random, 1.0, 3.0, 10.0))
     count = int(segment[-1]) + 1
     levels = random.standard_t(3.0, count) * random.uniform(0.3, 3.0)
     if random.random() < 0.4:
@@ -165,6 +166,6 @@ def regimes(random: np.random.Generator, grid: TimeGrid) -> Array:
     deviations = np.exp(random.normal(-1.0, random.uniform(0.1, 1.2), count))
     path = levels[segment] + deviations[segment] * heavy_tailed_noise(random, length)
     if random.random() < 0.6:
-        amplitudes = np.abs(random.normal(1.0, random.choice([0.05, 0.6]), count))
+        amplitudes = np.abs(random.normal(1.0, one_of(random, 0.05, 0.6), count))
         path = path + amplitudes[segment] * season(random, grid, evolving=False)
     return path

@@ -8,7 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.frequency import TICK_MICROSECONDS, Frequency, Timestamps, timestamps
+from laglite.frequency import (
+    PERIOD_MONTHS,
+    TICK_MICROSECONDS,
+    Frequency,
+    Timestamps,
+    timestamps,
+)
 
 Array = NDArray[np.float64]
 
@@ -102,7 +108,8 @@ class TimeGrid:
     @cached_property
     def weekday(self) -> NDArray[np.int64]:
         """Monday 0 to Sunday 6, int64 [length]."""
-        return (self.days + 3) % 7  # 1970-01-01 was a Thursday
+        weekday: NDArray[np.int64] = (self.days + 3) % 7  # 1970-01-01 was a Thursday
+        return weekday
 
     @cached_property
     def is_weekend(self) -> NDArray[np.bool_]:
@@ -118,7 +125,7 @@ class TimeGrid:
     @cached_property
     def day_index(self) -> NDArray[np.int64]:
         """Number of each step's day within the series, from 0, int64 [length]."""
-        return self.days - self.days[0]
+        return self.days - int(self.days[0])
 
 
 def draw_period(random: np.random.Generator, grid: TimeGrid, *, arbitrary: float = 0.15) -> float:
@@ -141,24 +148,24 @@ def draw_start(random: np.random.Generator, freq: Frequency) -> np.datetime64:
     below_a_day = freq.unit in TICK_MICROSECONDS and freq.unit != "D"
     first = np.datetime64(str(FIRST_YEAR_WITHIN_DAYS if below_a_day else FIRST_YEAR), "D")
     last = np.datetime64(str(LAST_YEAR + 1), "D")
-    day = first + random.integers((last - first).astype(np.int64))
+    day: np.datetime64 = first + int(random.integers((last - first).astype(int)))
+    start: np.datetime64 = day.astype("datetime64[us]")
     if below_a_day:
         step = TICK_MICROSECONDS[freq.unit] * freq.multiple
-        # Half of the records begin at midnight, as files do.
         count = max(1, TICK_MICROSECONDS["D"] // step)
-        offset = 0 if random.random() < 0.5 else int(random.integers(count)) * step
-        return day.astype("datetime64[us]") + np.timedelta64(offset, "us")
-    if freq.unit == "D":
-        return day.astype("datetime64[us]")
-    if freq.unit == "B":
-        return np.busday_offset(day, 0, roll="backward").astype("datetime64[us]")
-    if freq.unit == "W":
+        if random.random() < 0.5:  # the others begin at midnight, as files often do
+            start += np.timedelta64(int(random.integers(count)) * step, "us")
+    elif freq.unit == "B":
+        start = np.busday_offset(day, 0, roll="backward").astype("datetime64[us]")
+    elif freq.unit == "W":
         weekday = (int(day.astype(np.int64)) + 3) % 7
-        return (day - (weekday - freq.anchor) % 7).astype("datetime64[us]")
-    month = day.astype("datetime64[M]")
-    size = {"M": 1, "Q": 3, "Y": 12}[freq.unit]
-    # Months run from 1970-01; a period ends in the month where this is a multiple of its size.
-    month -= (int(month.astype(np.int64)) + 1 - freq.anchor) % size
-    if freq.alias.split("-")[0].endswith("S"):
-        return (month - (size - 1)).astype("datetime64[us]")
-    return ((month + 1).astype("datetime64[D]") - 1).astype("datetime64[us]")
+        start -= np.timedelta64((weekday - freq.anchor) % 7, "D")
+    elif freq.unit in PERIOD_MONTHS:
+        month, size = day.astype("datetime64[M]"), PERIOD_MONTHS[freq.unit]
+        # Months count from 1970-01; a period ends in the anchor's month and every `size` from it.
+        month -= (int(month.astype(np.int64)) + 1 - freq.anchor) % size
+        if freq.alias.split("-")[0].endswith("S"):
+            start = (month - (size - 1)).astype("datetime64[us]")
+        else:
+            start = ((month + 1).astype("datetime64[D]") - 1).astype("datetime64[us]")
+    return start
