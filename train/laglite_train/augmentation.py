@@ -122,13 +122,14 @@ def mix_series(values: Windows, others: Windows, weights: NDArray[np.float32]) -
     windows = np.concatenate([values[:, None], others], axis=1)
     used = weights[:, :, None] > 0
     parts = np.where(used, windows, 0) * weights[:, :, None]
-    return parts.sum(axis=1).astype(np.float32)
+    return np.asarray(parts.sum(axis=1), dtype=np.float32)
 
 
 def jitter(values: Windows, deviation: float, random: np.random.Generator) -> Windows:
     """Independent normal noise of `deviation` in scaled units (Um et al. 2017)."""
     noise = random.standard_normal(values.shape, dtype=np.float32)
-    return values.astype(np.float32) + np.float32(deviation) * noise
+    noisy: Windows = values.astype(np.float32) + np.float32(deviation) * noise
+    return noisy
 
 
 def magnitude_scaling(values: Windows, deviation: float, random: np.random.Generator) -> Windows:
@@ -137,14 +138,16 @@ def magnitude_scaling(values: Windows, deviation: float, random: np.random.Gener
     Um et al. (2017) draw a normal factor; the logarithm keeps it positive.
     """
     factors = np.exp(deviation * random.standard_normal((len(values), 1)))
-    return (values * factors).astype(np.float32)
+    scaled: Windows = (values * factors).astype(np.float32)
+    return scaled
 
 
 def sign_flip(values: Windows, rate: float, random: np.random.Generator) -> Windows:
     """A share `rate` of the windows mirrored at zero. Raises InputError for no share."""
     _check_share(rate, "rate")
     signs = np.where(random.random((len(values), 1)) < rate, -1.0, 1.0)
-    return (values * signs).astype(np.float32)
+    flipped: Windows = (values * signs).astype(np.float32)
+    return flipped
 
 
 def aggregate(values: Windows, factor: int, anchor: Literal["start", "end"] = "end") -> Windows:
