@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.spec import ModelSpec
+from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite_export.graph_builder import GraphBuilder
+from laglite_train.distributions import FLOAT32_EPS, LEAST_SHARE, LEAST_SLOPE, TOTAL
 
 Weights = Mapping[str, NDArray[np.float32]]
 RMS_EPS = 1e-5
-HEAD_COLUMNS = 16
-FLOAT32_EPS = float(np.finfo(np.float32).eps)
+VECTOR = 16  # float32 numbers in the widest vector of a CPU
 
 
 def linear(g: GraphBuilder, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
@@ -113,25 +113,56 @@ def head(
 ) -> None:
     """Final norm, one projection an argument, domain map; declares the `param_*` outputs."""
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
-    # Padded to a vector of columns: elementwise kernels round elements that do not fill a vector
-    # differently, and samples would depend on how many paths are decoded together.
-    rows = np.zeros((HEAD_COLUMNS, spec.width), np.float32)
-    bias = np.zeros(HEAD_COLUMNS, np.float32)
+    # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
+    # vector differently, and samples would depend on how many paths are decoded together.
+    columns = -(-len(spec.arguments) // VECTOR) * VECTOR
+    rows = np.zeros((columns, spec.width), np.float32)
+    bias = np.zeros(columns, np.float32)
     for index in range(len(spec.arguments)):
         rows[index] = weights[f"param_proj.proj.{index}.weight"][0]
         bias[index] = weights[f"param_proj.proj.{index}.bias"][0]
     raw = linear(g, x, "head.weight", rows, "head")
     raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
     positive = g.op("Softplus", raw, scope="head")
-    for index, argument in enumerate(spec.arguments):
-        scope = f"head.{argument}"
-        column = g.constant(f"column_{index}", np.array(index, np.int64))
-        source = raw if argument in ("loc", "logits") else positive
-        value = g.op("Gather", source, column, scope=scope, axis=-1)
-        # The same map as laglite_train.distributions.domain_map.
-        if argument == "df":
-            value = g.op("Add", value, g.constant("df_floor", np.float32(2.0)), scope=scope)
-        elif argument == "scale":
-            floor = g.constant("scale_floor", np.float32(FLOAT32_EPS))
-            value = g.op("Max", value, floor, scope=scope)
-        g.output(f"param_{argument}", value, shape)
+    first = 0
+    for kind, count in HEAD_GROUPS[spec.head].items():
+        # Shares are a matrix of their own; other maps are elementwise and keep all columns.
+        shift = first if kind in LEAST_SHARE else 0
+        mapped = _domain_map(g, raw, positive, kind, first, count)
+        for index in range(first, first + count):
+            argument = spec.arguments[index]
+            column = g.constant(f"column_{index - shift}", np.array(index - shift, np.int64))
+            value = g.op("Gather", mapped, column, scope=f"head.{argument}", axis=-1)
+            g.output(f"param_{argument}", value, shape)
+        first += count
+
+
+def _domain_map(g: GraphBuilder, raw: str, positive: str, kind: str, first: int, count: int) -> str:
+    """The map of `laglite_train.distributions.domain_map` for one kind of argument.
+
+    Raw outputs and their softplus, `positive`, are [..., columns]; so is the result, but for
+    shares, which are [..., count].
+    """
+    scope = f"head.{kind}"
+    if kind in ("loc", "logits"):
+        return raw
+    if kind in LEAST_SHARE:
+        least, total = LEAST_SHARE[kind], TOTAL[kind]
+        part = g.op("Slice", raw, g.shape(first), g.shape(first + count), g.shape(-1), scope=scope)
+        share = g.op("Softmax", part, scope=scope, axis=-1)
+        return _affine(g, share, total * (1 - count * least), total * least, scope)
+    if kind == "slope":
+        share = g.op("Sigmoid", raw, scope=scope)
+        return _affine(g, share, 2 - 2 * LEAST_SLOPE, LEAST_SLOPE, scope)
+    if kind == "df":
+        return g.op("Add", positive, g.constant("df_floor", np.float32(2.0)), scope=scope)
+    if kind == "scale":
+        floor = g.constant("scale_floor", np.float32(FLOAT32_EPS))
+        return g.op("Max", positive, floor, scope=scope)
+    return positive
+
+
+def _affine(g: GraphBuilder, x: str, factor: float, shift: float, scope: str) -> str:
+    """X * factor + shift."""
+    product = g.op("Mul", x, g.constant(f"{scope}/factor", np.float32(factor)), scope=scope)
+    return g.op("Add", product, g.constant(f"{scope}/shift", np.float32(shift)), scope=scope)

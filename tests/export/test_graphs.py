@@ -33,6 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_calendar": {"calendar": False},
     "normal_head": {"head": "normal"},
     "negative_binomial_head": {"head": "neg_bin", "scaling": "mean"},
+    "mixture_head": {"head": "mixtureT"},
+    "spline_head": {"head": "spline"},
     "linear_rope": {"rope_scaling": "linear", "rope_factor": 2.0},
     "dynamic_rope": {"rope_scaling": "dynamic", "rope_factor": 2.0, "max_context_length": 24},
     "nope": {"rope_scaling": "nope"},

@@ -1,4 +1,4 @@
-"""One forecast step of exported models against scipy's quantiles, for every head."""
+"""One forecast step of exported models against reference quantiles, for every head."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from laglite import Forecaster, Score
-from laglite.spec import ModelSpec
+from laglite.spec import HEAD_ARGUMENTS, ModelSpec
 from laglite_train.model import LagLlama
+from tests.head_references import reference
 
 PATHS = 100_000
 LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -22,18 +22,12 @@ LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 def distribution(head: str, score: Score) -> Any:
     """The next value's distribution in data units, from the scored arguments."""
-    params = {name: float(values[0]) for name, values in score.params.items()}
-    if head == "neg_bin":
-        odds = score.scale * np.exp(params["logits"])
-        return scipy.stats.nbinom(params["total_count"], 1 / (1 + odds))
-    loc, scale = score.loc + score.scale * params["loc"], score.scale * params["scale"]
-    return scipy.stats.norm(loc, scale) if head == "normal" else scipy.stats.t(
-        params["df"], loc, scale
-    )  # fmt: skip
+    arguments = {name: float(values[0]) for name, values in score.params.items()}
+    return reference(head, arguments, score.loc, score.scale)
 
 
-@pytest.mark.parametrize("head", ["studentT", "normal", "neg_bin"])
-def test_quantiles_of_one_step_at_a_hundred_thousand_paths_are_scipys(
+@pytest.mark.parametrize("head", list(HEAD_ARGUMENTS))
+def test_quantiles_of_one_step_at_a_hundred_thousand_paths_are_the_references(
     small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path], head: str
 ) -> None:
     scaling = "mean" if head == "neg_bin" else "iqr"

@@ -1,6 +1,8 @@
-"""Heads against scipy: densities, distribution functions, and the quantiles of many draws."""
+"""Heads against scipy and torch: densities, distribution functions, quantiles of many draws."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from laglite.heads import HEADS
 from laglite.special import log_gamma, normal_cdf, regularized_beta
 from laglite.window import Window
+from tests.head_references import log_density, reference
 
 LOC, SCALE = 50.0, 3.0
 WINDOW = Window(np.zeros(1, np.float32), LOC, SCALE, 1, 0)
@@ -20,6 +23,11 @@ COUNTS = Window(np.zeros(1, np.float32), 0.0, SCALE, 1, 0)
 LEVELS = np.array([0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999])
 PATHS = 100_000
 
+SPLINE_AT_REST = {"loc": 0.3, "scale": 0.7} | {
+    f"{kind}_{number}": value
+    for kind, value, count in (("width", 1.25, 8), ("height", 1.25, 8), ("slope", 1.0, 7))
+    for number in range(1, count + 1)
+}
 ARGUMENTS = {
     "studentT": [
         {"df": 2.1, "loc": 0.3, "scale": 0.7},
@@ -27,6 +35,23 @@ ARGUMENTS = {
         {"df": 1e6, "loc": 0.0, "scale": 1.0},
     ],
     "normal": [{"loc": 0.3, "scale": 0.7}],
+    "mixtureT": [
+        {"weight_1": 0.5, "weight_2": 0.3, "weight_3": 0.2}
+        | {"df_1": 2.5, "df_2": 4.0, "df_3": 40.0}
+        | {"loc_1": -1.0, "loc_2": 0.2, "loc_3": 3.0}
+        | {"scale_1": 0.7, "scale_2": 0.05, "scale_3": 1.5},
+        {"weight_1": 1e-4, "weight_2": 0.9998, "weight_3": 1e-4}
+        | {"df_1": 3.0, "df_2": 3.0, "df_3": 3.0}
+        | {"loc_1": 0.0, "loc_2": 0.0, "loc_3": 0.0}
+        | {"scale_1": 100.0, "scale_2": 1.0, "scale_3": 1e-3},
+    ],
+    "spline": [
+        SPLINE_AT_REST,
+        SPLINE_AT_REST
+        | {"width_1": 0.25, "width_2": 2.25, "width_4": 2.0, "width_5": 0.5}
+        | {"height_3": 0.125, "height_4": 2.375, "height_7": 2.4375, "height_8": 0.0625}
+        | {"slope_1": 0.125, "slope_2": 1.875, "slope_3": 0.25, "slope_7": 1.5},
+    ],
     "neg_bin": [
         {"total_count": 0.4, "logits": 0.5},
         {"total_count": 3.0, "logits": 2.0},
@@ -41,15 +66,10 @@ def window_of(head: str) -> Window:
     return COUNTS if head == "neg_bin" else WINDOW
 
 
-def reference(head: str, arguments: dict[str, float]):  # type: ignore[no-untyped-def]
-    """The same distribution in data units, from scipy."""
-    if head == "neg_bin":
-        odds = SCALE * np.exp(arguments["logits"])
-        return scipy.stats.nbinom(arguments["total_count"], 1 / (1 + odds))
-    loc, scale = LOC + SCALE * arguments["loc"], SCALE * arguments["scale"]
-    if head == "normal":
-        return scipy.stats.norm(loc, scale)
-    return scipy.stats.t(arguments["df"], loc, scale)
+def in_data_units(head: str, arguments: dict[str, float]) -> Any:
+    """The same distribution, from scipy."""
+    window = window_of(head)
+    return reference(head, arguments, window.loc, window.scale)
 
 
 def as_arrays(arguments: dict[str, float]) -> dict[str, NDArray[np.float32]]:
@@ -60,12 +80,14 @@ def as_arrays(arguments: dict[str, float]) -> dict[str, NDArray[np.float32]]:
 def test_log_density_and_distribution_function_are_scipys(
     head: str, arguments: dict[str, float]
 ) -> None:
-    expected = reference(head, {k: float(np.float32(v)) for k, v in arguments.items()})
+    rounded = {k: float(np.float32(v)) for k, v in arguments.items()}
+    expected = in_data_units(head, rounded)
     values = expected.ppf(np.linspace(0.0005, 0.9995, 41))
     given_arguments, window = as_arrays(arguments), window_of(head)
-    density = expected.logpmf if head == "neg_bin" else expected.logpdf
     np.testing.assert_allclose(
-        HEADS[head].log_prob(given_arguments, values, window), density(values), atol=1e-6
+        HEADS[head].log_prob(given_arguments, values, window),
+        log_density(expected)(values),
+        atol=1e-6,
     )
     np.testing.assert_allclose(
         HEADS[head].cdf(given_arguments, values, window), expected.cdf(values), atol=1e-9
@@ -79,7 +101,7 @@ def test_quantiles_of_a_hundred_thousand_draws_are_scipys(
     uniforms = 1.0 - np.random.default_rng(7).random((2, PATHS))
     window = window_of(head)
     draws = HEADS[head].sample(as_arrays(arguments), uniforms, window) * window.scale + window.loc
-    expected = reference(head, arguments)
+    expected = in_data_units(head, arguments)
     # The draws' share below a true quantile is binomial: five standard deviations of it.
     for quantile in expected.ppf(LEVELS):
         target = expected.cdf(quantile)
@@ -90,7 +112,7 @@ def test_quantiles_of_a_hundred_thousand_draws_are_scipys(
 def test_negative_binomial_draws_are_the_exact_inverse_of_the_distribution_function() -> None:
     uniforms = 1.0 - np.random.default_rng(3).random((2, 500))
     draws = HEADS["neg_bin"].sample(as_arrays(ARGUMENTS["neg_bin"][1]), uniforms, COUNTS) * SCALE
-    expected = reference("neg_bin", ARGUMENTS["neg_bin"][1]).ppf(uniforms[0])
+    expected = in_data_units("neg_bin", ARGUMENTS["neg_bin"][1]).ppf(uniforms[0])
     np.testing.assert_array_equal(np.rint(draws), expected)
 
 
@@ -111,10 +133,46 @@ def test_the_smallest_and_largest_uniforms_give_finite_draws(head: str) -> None:
         assert np.isfinite(draws).all()
 
 
+@pytest.mark.parametrize("head", ["studentT", "normal", "mixtureT", "spline"])
+def test_distribution_functions_of_draws_are_uniform(head: str) -> None:
+    uniforms = 1.0 - np.random.default_rng(11).random((2, PATHS))
+    for arguments in ARGUMENTS[head]:
+        given_arguments = as_arrays(arguments)
+        draws = HEADS[head].sample(given_arguments, uniforms, WINDOW) * SCALE + LOC
+        levels = HEADS[head].cdf(given_arguments, draws, WINDOW)
+        assert scipy.stats.kstest(levels, "uniform").pvalue > 0.001
+
+
+@pytest.mark.parametrize("head", list(HEADS))
+def test_draws_of_a_path_do_not_depend_on_the_paths_beside_it(head: str) -> None:
+    random = np.random.default_rng(12)
+    uniforms = 1.0 - random.random((2, 37))
+    spread = {
+        name: np.float32(value * (1 + 0.1 * random.random(37)))
+        for name, value in ARGUMENTS[head][-1].items()
+    }
+    together = HEADS[head].sample(spread, uniforms, window_of(head))
+    for part in (slice(0, 1), slice(5, 6), slice(6, 9), slice(9, 37)):
+        own = {name: values[part] for name, values in spread.items()}
+        alone = HEADS[head].sample(own, uniforms[:, part], window_of(head))
+        np.testing.assert_array_equal(alone, together[part])
+
+
 @given(st.floats(0.05, 500), st.floats(0.05, 500), st.floats(0, 1))
 def test_the_incomplete_beta_function_is_scipys(a: float, b: float, x: float) -> None:
     assert regularized_beta(a, b, x) == pytest.approx(
         scipy.special.betainc(a, b, x), rel=1e-8, abs=1e-12
+    )
+
+
+@given(st.floats(1e2, 1e7), st.floats(0.05, 20), st.floats(-6, 6))
+def test_the_incomplete_beta_function_holds_where_one_argument_is_large(
+    a: float, b: float, z: float
+) -> None:
+    x = a / (a + z * z / 2)
+    assert regularized_beta(a, b, x) == pytest.approx(scipy.special.betainc(a, b, x), abs=1e-7)
+    assert regularized_beta(b, a, 1 - x) == pytest.approx(
+        scipy.special.betainc(b, a, 1 - x), abs=1e-7
     )
 
 

@@ -1,4 +1,4 @@
-"""Domain maps and losses of the three heads against scipy's distributions."""
+"""Domain maps and losses of the heads against scipy's distributions, the spline's against torch."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 
 from laglite.spec import HEAD_ARGUMENTS
 from laglite_train.distributions import domain_map, negative_log_likelihood
+from tests.head_references import log_density, reference
 
 HEADS = tuple(HEAD_ARGUMENTS)
 FLOAT32_EPS = 2.0**-23
@@ -33,17 +33,11 @@ def observed(head: str) -> NDArray[np.float64]:
     return LOC + SCALE * random.standard_t(3, size=(3, 40))
 
 
-def reference(
+def reference_loss(
     head: str, arguments: dict[str, NDArray[np.float64]], values: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """-log p in data units: location-scale families moved there, counts by a rate times scale."""
-    if head == "neg_bin":
-        odds = np.exp(arguments["logits"]) * SCALE
-        return -stats.nbinom.logpmf(values, arguments["total_count"], 1 / (1 + odds))
-    centre, spread = LOC + SCALE * arguments["loc"], SCALE * arguments["scale"]
-    if head == "studentT":
-        return -stats.t.logpdf(values, arguments["df"], loc=centre, scale=spread)
-    return -stats.norm.logpdf(values, loc=centre, scale=spread)
+    return -log_density(reference(head, arguments, LOC, SCALE))(values)
 
 
 def test_studentt_arguments_are_softplus_but_for_loc() -> None:
@@ -88,7 +82,7 @@ def test_the_loss_is_the_negative_log_density_in_data_units(
     raw = raw_outputs(head)
     values = observed(head)
     exact = domain_map(head, [torch.from_numpy(x) for x in raw])
-    wanted = reference(head, {name: a.numpy() for name, a in exact.items()}, values)
+    wanted = reference_loss(head, {name: a.numpy() for name, a in exact.items()}, values)
     loc, scale, following = (torch.from_numpy(x).to(dtype) for x in (LOC, SCALE, values))
     arguments = domain_map(head, [torch.from_numpy(x).to(dtype) for x in raw])
     got = negative_log_likelihood(head, arguments, following, loc, scale)
@@ -121,7 +115,7 @@ def test_gradients_are_those_of_the_reference_by_differences(head: str) -> None:
         for step in (1e-6, -1e-6):
             moved = [x.detach() + (step if i == index else 0.0) for i, x in enumerate(raw)]
             mapped = {name: a.numpy() for name, a in domain_map(head, moved).items()}
-            sides.append(reference(head, mapped, values))
+            sides.append(reference_loss(head, mapped, values))
         np.testing.assert_allclose(
             argument.grad, (sides[0] - sides[1]) / 2e-6, rtol=1e-4, atol=1e-4
         )

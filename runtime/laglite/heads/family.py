@@ -44,3 +44,10 @@ def numbered(arguments: Arguments, kind: str) -> Array:
     """The arguments `kind_1`, `kind_2`, ..., stacked along a first axis: [count, ...]."""
     names = [name for name in arguments if name.startswith(f"{kind}_")]
     return np.stack([np.asarray(arguments[name], np.float64) for name in names])
+
+
+def choose(stacked: Array, number: NDArray[np.intp]) -> Array:
+    """Of numbers [count, ...] that broadcast, those at `number` [...] along the first axis."""
+    each = np.broadcast_to(stacked, (len(stacked), *number.shape))
+    chosen: Array = np.take_along_axis(each, number[None], axis=0)[0]
+    return chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, numbered
+from laglite.heads.family import Arguments, Array, choose, numbered
 from laglite.heads.student_t import StudentT
 from laglite.window import Window
 
@@ -23,9 +23,9 @@ class MixtureT:
         component = below.sum(axis=0)
         start = np.where(below, ends[:-1], 0.0).max(axis=0)
         chosen = {
-            kind: _pick(numbered(arguments, kind), component) for kind in ("df", "loc", "scale")
+            kind: choose(numbered(arguments, kind), component) for kind in ("df", "loc", "scale")
         }
-        fresh = np.minimum((first - start) / _pick(weights, component), 1.0)
+        fresh = np.minimum((first - start) / choose(weights, component), 1.0)
         return StudentT().sample(chosen, np.stack([fresh, second]), window)
 
     def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
@@ -51,9 +51,3 @@ def _shares(arguments: Arguments) -> tuple[Array, Array]:
 
 def _components(arguments: Arguments) -> dict[str, Array]:
     return {kind: numbered(arguments, kind) for kind in ("df", "loc", "scale")}
-
-
-def _pick(stacked: Array, component: np.ndarray) -> Array:
-    """From [components, ...] the chosen one's numbers, [...]."""
-    stacked = np.broadcast_to(stacked, (len(stacked), *component.shape))
-    return np.take_along_axis(stacked, component[None], axis=0)[0]

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, affine, numbered, standardise
+from laglite.heads.family import Arguments, Array, affine, choose, numbered, standardise
 from laglite.window import Window
 
 BOUND = 5.0
@@ -45,12 +45,14 @@ class Spline:
         z, log_scale = standardise(arguments, values, window)
         x, log_slope = inverse(arguments, z)
         log_base = -np.abs(x) - 2 * np.log1p(np.exp(-np.abs(x)))
-        return log_base - log_slope - log_scale
+        log_density: Array = log_base - log_slope - log_scale
+        return log_density
 
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
         z, _ = standardise(arguments, values, window)
         x, _ = inverse(arguments, z)
-        return np.exp(-np.logaddexp(0.0, -x))
+        below: Array = np.exp(-np.logaddexp(0.0, -x))  # accurate in both tails
+        return below
 
 
 class Bin(NamedTuple):
@@ -115,16 +117,5 @@ def _find(arguments: Arguments, values: Array, axis: str) -> Bin:
     first = np.concatenate([edge, 2 * slopes * means[:-1] / beside])
     last = np.concatenate([2 * slopes * means[1:] / beside, edge])
     number = (values > ends[axis][:-1]).sum(axis=0)
-
-    def of_bin(stacked: Array) -> Array:
-        stacked = np.broadcast_to(stacked, (len(stacked), *number.shape))
-        return np.take_along_axis(stacked, number[None], axis=0)[0]
-
-    return Bin(
-        of_bin(ends["width"]),
-        of_bin(ends["height"]),
-        of_bin(sizes["width"]),
-        of_bin(sizes["height"]),
-        of_bin(first),
-        of_bin(last),
-    )
+    each = (ends["width"], ends["height"], sizes["width"], sizes["height"], first, last)
+    return Bin(*(choose(stacked, number) for stacked in each))
