@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from laglite import Forecaster
-from laglite.spec import ModelSpec
+from laglite.spec import HEAD_ARGUMENTS, ModelSpec
 from laglite.verification import run_case, verify
 from laglite_export.vectors import CaseShape, make_case
 from laglite_train.model import LagLlama
@@ -78,8 +78,12 @@ def test_golden_bundles_pass_their_own_test_vectors(golden_bundle: Path) -> None
 
 
 @pytest.mark.parametrize("graph", ["prefill", "step"])
-def test_graphs_are_plain_opset_17(tiny_bundle: Path, graph: str) -> None:
-    model = onnx.load(tiny_bundle / "fp32" / f"{graph}.onnx")
+@pytest.mark.parametrize("head", list(HEAD_ARGUMENTS))
+def test_graphs_are_plain_opset_17(
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path], head: str, graph: str
+) -> None:
+    bundle = export_to(random_model(dataclasses.replace(small_spec, head=head)), f"plain_{head}")
+    model = onnx.load(bundle / "fp32" / f"{graph}.onnx")
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
     assert {node.op_type for node in model.graph.node} <= PORTABLE
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy import special, stats
 
 from laglite.spec import HEAD_ARGUMENTS
 from laglite_train.distributions import domain_map, negative_log_likelihood
@@ -74,6 +75,28 @@ def test_the_scale_never_falls_below_float_precision(head: str) -> None:
     assert domain_map(head, raw)["scale"].tolist() == [FLOAT32_EPS] * 2
 
 
+def test_weights_widths_and_heights_are_shares_with_a_floor_and_a_fixed_total() -> None:
+    raw = [torch.from_numpy(x) for x in raw_outputs("spline", spread=40.0)]
+    got = domain_map("spline", raw)
+    for kind in ("width", "height"):
+        sizes = torch.stack([got[f"{kind}_{k}"] for k in range(1, 9)])
+        np.testing.assert_allclose(sizes.sum(dim=0), 10.0, rtol=1e-12)
+        assert sizes.min() >= 0.05
+    weights = torch.stack([domain_map("mixtureT", raw[:12])[f"weight_{k}"] for k in range(1, 4)])
+    np.testing.assert_allclose(weights.sum(dim=0), 1.0, rtol=1e-12)
+    assert weights.min() >= 1e-4
+    plain = domain_map("mixtureT", [torch.from_numpy(x) for x in raw_outputs("mixtureT")])
+    logits = np.stack(raw_outputs("mixtureT")[:3])
+    wanted = 1e-4 + (1 - 3e-4) * special.softmax(logits, axis=0)
+    np.testing.assert_allclose(plain["weight_2"], wanted[1], rtol=1e-12)
+
+
+def test_slopes_are_a_sigmoid_between_a_tenth_and_nineteen_tenths() -> None:
+    raw = raw_outputs("spline")
+    got = domain_map("spline", [torch.from_numpy(x) for x in raw])
+    np.testing.assert_allclose(got["slope_7"], 0.1 + 1.8 * special.expit(raw[-1]), rtol=1e-12)
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-9), (torch.float32, 5e-4)])
 def test_the_loss_is_the_negative_log_density_in_data_units(
@@ -104,18 +127,45 @@ def test_loss_and_gradients_are_finite(head: str, spread: float) -> None:
         assert (argument.grad != 0).any()
 
 
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "neg_bin"])
+@pytest.mark.parametrize("distance", [1e2, 1e4, 1e6])
+def test_outliers_leave_the_loss_and_its_gradients_finite(head: str, distance: float) -> None:
+    raw = [torch.from_numpy(x).float().requires_grad_() for x in raw_outputs(head)]
+    loc, scale = (torch.from_numpy(x).float() for x in (LOC, SCALE))
+    values = loc + scale * torch.linspace(-distance, distance, 40)
+    loss = negative_log_likelihood(head, domain_map(head, raw), values, loc, scale)
+    loss.mean().backward()
+    assert torch.isfinite(loss).all()
+    if head != "normal":  # its loss is the distance squared
+        assert loss.max() < 300
+    for argument in raw:
+        assert argument.grad is not None
+        assert torch.isfinite(argument.grad).all()
+
+
+@pytest.mark.parametrize("place", [-5.0, -1.25, 0.0, 3.75, 5.0])
+def test_the_splines_loss_is_finite_on_its_knots(place: float) -> None:
+    raw = [torch.zeros(1, requires_grad=True) for _ in HEAD_ARGUMENTS["spline"]]
+    arguments = domain_map("spline", raw)
+    values = (place * arguments["scale"]).detach()
+    zero, one = torch.zeros(1), torch.ones(1)
+    loss = negative_log_likelihood("spline", arguments, values, zero, one)
+    loss.sum().backward()
+    expected = np.log(arguments["scale"].item()) - stats.logistic.logpdf(place)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    assert all(torch.isfinite(x.grad).all() for x in raw if x.grad is not None)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_gradients_are_those_of_the_reference_by_differences(head: str) -> None:
     raw = [torch.from_numpy(x).requires_grad_() for x in raw_outputs(head)]
     values = observed(head)
     loc, scale, following = (torch.from_numpy(x) for x in (LOC, SCALE, values))
     negative_log_likelihood(head, domain_map(head, raw), following, loc, scale).sum().backward()
-    for index, argument in enumerate(raw):
-        sides = []
-        for step in (1e-6, -1e-6):
-            moved = [x.detach() + (step if i == index else 0.0) for i, x in enumerate(raw)]
-            mapped = {name: a.numpy() for name, a in domain_map(head, moved).items()}
-            sides.append(reference_loss(head, mapped, values))
-        np.testing.assert_allclose(
-            argument.grad, (sides[0] - sides[1]) / 2e-6, rtol=1e-4, atol=1e-4
-        )
+    # All arguments' steps to both sides at once: [sides, arguments, 3, 40].
+    steps = 1e-6 * torch.eye(len(raw), dtype=torch.float64)[:, :, None, None]
+    moved = [x.detach() + torch.stack([step, -step]) for x, step in zip(raw, steps, strict=True)]
+    mapped = {name: a.numpy() for name, a in domain_map(head, moved).items()}
+    above, below = reference_loss(head, mapped, values)
+    for argument, difference in zip(raw, above - below, strict=True):
+        np.testing.assert_allclose(argument.grad, difference / 2e-6, rtol=1e-4, atol=1e-4)

@@ -141,12 +141,44 @@ def test_the_smallest_head_runs_beyond_the_trained_context(rope_scaling: str) ->
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"head": "normal"}, {"head": "neg_bin", "calendar": False}, {"num_layers": 3}],
+    [
+        {},
+        {"head": "normal"},
+        {"head": "neg_bin", "calendar": False},
+        {"head": "mixtureT"},
+        {"head": "spline"},
+        {"num_layers": 3},
+    ],
     ids=str,
 )
 def test_the_specification_counts_the_weights(changes: dict[str, Any]) -> None:
     spec = dataclasses.replace(SPEC, **changes)
     assert sum(p.numel() for p in LagLlama(spec).parameters()) == spec.num_parameters
+
+
+@pytest.mark.parametrize("head", ["mixtureT", "spline"])
+def test_fresh_heads_start_where_they_can_learn(head: str) -> None:
+    spec = dataclasses.replace(SPEC, head_dim=64, mlp_width=256, head=head)
+    arguments = {name: float(x.detach().mean()) for name, x in fresh(spec)(prompt(spec, 8)).items()}
+    if head == "mixtureT":
+        places = [arguments[f"loc_{k}"] for k in (1, 2, 3)]
+        assert places == sorted(places)
+        assert arguments["scale_2"] < min(arguments["scale_1"], arguments["scale_3"])
+    else:  # near the identity
+        for name, value in arguments.items():
+            if name.startswith(("width", "height")):
+                assert value == pytest.approx(1.25, rel=0.2)
+            elif name.startswith("slope"):
+                assert value == pytest.approx(1, abs=0.1)
+
+
+def test_arguments_keep_their_precision_where_the_network_runs_in_bfloat16() -> None:
+    model, tokens = fresh(dataclasses.replace(SPEC, head="spline")), prompt(SPEC, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(tokens)
+    assert {values.dtype for values in half.values()} == {torch.float32}
+    for name, values in model(tokens).items():
+        torch.testing.assert_close(half[name], values, rtol=0.1, atol=0.1)
 
 
 def test_rms_norm_divides_by_the_root_mean_square() -> None:
