@@ -13,32 +13,37 @@ import yaml
 
 from laglite.errors import InputError, SpecError
 from laglite.spec import ModelSpec
-from laglite_train.windows import SamplingConfig
+from laglite_train.draws import WEIGHTINGS, SamplingConfig
+from laglite_train.optimiser import OPTIMISERS, OptimiserConfig
+from laglite_train.synthetic import SyntheticConfig
+from laglite_train.window_augmentation import AugmentationConfig
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """AdamW with linear warm-up and cosine decay to zero."""
-
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    gradient_clip: float = 1.0
-
-
-@dataclass(frozen=True)
 class RunConfig:
-    """How long and how a run goes; an epoch is the span between validations and checkpoints."""
+    """How long and how a run goes; an epoch is the span between validations and checkpoints.
+
+    `batch_size` counts the windows of a step over all processes. `threads` are torch's (all cores
+    if None), `workers` the processes that prepare batches (0: in the training process).
+    `validation_windows` is how many each data set gives; training ends early after `patience`
+    epochs without a better validation loss. `compile` fuses the network with torch.compile.
+    `devices` and `nodes` above 1 train by DDP, one process each.
+    """
 
     epochs: int = 10
     steps_per_epoch: int = 200
     batch_size: int = 64
     seed: int = 0
     threads: int | None = None
+    workers: int = 0
     precision: str = "32-true"
+    compile: bool = False
     validation_windows: int = 16
+    patience: int | None = None
+    devices: int = 1
+    nodes: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class TrainConfig:
     data: tuple[str, ...]
     output: str
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -76,47 +83,82 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def _check(config: TrainConfig, path: Path) -> None:
-    sampling, longest = config.sampling, max(config.sampling.context_lengths, default=0)
-    total = longest + sampling.horizon
+    sampling, optimiser, run = config.sampling, config.optimiser, config.run
+    total = max(sampling.context_lengths, default=0) + sampling.horizon
     limits = [
-        (longest >= 1, "sampling.context_lengths must hold at least one length"),
-        (min(sampling.context_lengths, default=1) >= 1, "sampling.context_lengths must be >= 1"),
-        (sampling.horizon >= 1, "sampling.horizon must be at least 1"),
-        (0 <= sampling.short_history <= 1, "sampling.short_history is a share from 0 to 1"),
-        (0 <= sampling.calendar_dropout <= 1, "sampling.calendar_dropout is a share from 0 to 1"),
-        (config.run.epochs >= 1, "run.epochs must be at least 1"),
-        (config.run.steps_per_epoch >= 1, "run.steps_per_epoch must be at least 1"),
-        (config.run.batch_size >= 1, "run.batch_size must be at least 1"),
-        (config.run.validation_windows >= 1, "run.validation_windows must be at least 1"),
         (
-            0 < config.optimiser.learning_rate < 1,
-            "optimiser.learning_rate must be above 0 and below 1",
+            min(sampling.context_lengths, default=0) >= 1,
+            "sampling.context_lengths must hold at least one length, each at least 1",
         ),
         (
             total <= config.model.max_context_length,
             f"sampling: context and horizon come to {total}, beyond "
             f"model.max_context_length {config.model.max_context_length}",
         ),
+        *_at_least(1, "sampling", sampling, "horizon"),
+        *_at_least(0, "sampling", sampling, "temperature"),
+        *_shares("sampling", sampling, "short_history", "calendar_dropout", "coarser",
+                 "synthetic", "frequency_balance"),
         (sampling.largest_value > 0, "sampling.largest_value must be above 0"),
-        (sampling.temperature >= 0, "sampling.temperature must be at least 0"),
-        (config.run.seed >= 0, "run.seed must be at least 0"),
+        *_one_of("sampling", sampling, "weighting", WEIGHTINGS),
+        *_shares("augmentation", config.augmentation, "frequency", "mask_rate", "mix_rate",
+                 "series_mix", "sign_flip"),
+        *_at_least(0, "augmentation", config.augmentation, "jitter", "magnitude"),
+        *_at_least(1, "augmentation", config.augmentation, "most_partners"),
+        *_one_of("optimiser", optimiser, "name", OPTIMISERS),
+        *(
+            (0 < getattr(optimiser, name) < 1, f"optimiser.{name} must be above 0 and below 1")
+            for name in ("learning_rate", "matrix_learning_rate")
+        ),
+        *_at_least(0, "optimiser", optimiser, "warmup_steps", "weight_decay"),
+        *_shares("optimiser", optimiser, "final_share"),
+        (0 <= optimiser.average < 1, "optimiser.average must be at least 0 and below 1"),
+        (optimiser.gradient_clip > 0, "optimiser.gradient_clip must be above 0"),
+        *_at_least(1, "run", run, "epochs", "steps_per_epoch", "batch_size",
+                   "validation_windows", "devices", "nodes"),
+        *_at_least(0, "run", run, "seed", "workers"),
         (
-            config.run.threads is None or config.run.threads >= 1,
+            run.threads is None or run.threads >= 1,
             "run.threads must be at least 1, or left out for all cores",
         ),
         (
-            config.run.precision in PRECISIONS,
-            f"run.precision {config.run.precision!r} is not one of {', '.join(PRECISIONS)}",
+            run.patience is None or run.patience >= 1,
+            "run.patience must be at least 1, or left out to train all epochs",
         ),
-        (config.optimiser.warmup_steps >= 0, "optimiser.warmup_steps must be at least 0"),
-        (config.optimiser.weight_decay >= 0, "optimiser.weight_decay must be at least 0"),
-        (config.optimiser.gradient_clip > 0, "optimiser.gradient_clip must be above 0"),
+        (
+            run.batch_size % (run.devices * run.nodes) == 0,
+            f"run.batch_size {run.batch_size} does not divide among run.devices {run.devices} x "
+            f"run.nodes {run.nodes}",
+        ),
+        *_one_of("run", run, "precision", PRECISIONS),
         (bool(config.output), "output must name a folder"),
         (bool(config.data), "data must list at least one file or folder"),
-    ]
+    ]  # fmt: skip
     for holds, message in limits:
         if not holds:
             raise InputError(f"{path}: {message}")
+
+
+Limit = tuple[bool, str]
+
+
+def _at_least(least: int, section: str, values: Any, *names: str) -> list[Limit]:
+    return [
+        (getattr(values, name) >= least, f"{section}.{name} must be at least {least}")
+        for name in names
+    ]
+
+
+def _shares(section: str, values: Any, *names: str) -> list[Limit]:
+    return [
+        (0 <= getattr(values, name) <= 1, f"{section}.{name} is a share from 0 to 1")
+        for name in names
+    ]
+
+
+def _one_of(section: str, values: Any, name: str, allowed: tuple[str, ...]) -> list[Limit]:
+    value = getattr(values, name)
+    return [(value in allowed, f"{section}.{name} {value!r} is not one of {', '.join(allowed)}")]
 
 
 def _build(cls: type, values: dict[str, Any], prefix: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,21 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from laglite.errors import InputError
 from laglite_train.config import TrainConfig
 from laglite_train.corpus import SeriesSet, read_corpus
+from laglite_train.draws import trainable
 from laglite_train.lightning_module import ForecastModule, WindowData
-from laglite_train.windows import SamplingConfig
+from laglite_train.model import LagLlama
 
 SHORTEST_SERIES = 8
 
@@ -38,39 +46,64 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     if last.is_file() and not resume:
         raise InputError(f"{last} exists: add --resume to go on, or choose another output")
     corpus = read_corpus([Path(path) for path in config.data], shortest=SHORTEST_SERIES)
-    _quiet_lightning()
-    torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
     lightning.seed_everything(config.run.seed, verbose=False)
+    model = LagLlama(config.model)
+    model.initialise()
+    return fit(model, config, corpus, resume_from=last if resume else None, progress=progress)
+
+
+def fit(
+    model: LagLlama,
+    config: TrainConfig,
+    corpus: Sequence[SeriesSet],
+    *,
+    resume_from: Path | None,
+    progress: bool,
+) -> Path:
+    """Train `model` on `corpus` and return the best checkpoint; see `train`."""
+    run, output = config.run, Path(config.output)
+    quiet_lightning()
+    torch.set_num_threads(run.threads or os.cpu_count() or 1)
     best = ModelCheckpoint(
         dirpath=output, filename="best", monitor="val_loss", enable_version_counter=False
     )
     # save_last= of the above would keep the last *best*; this one keeps every epoch's end.
     latest = ModelCheckpoint(dirpath=output, filename="last", enable_version_counter=False)
-    callbacks: list[Callback] = [best, latest]
+    callbacks: list[Callback] = [best, latest, Throughput(run.batch_size)]
+    if config.optimiser.average:
+        callbacks.append(EMAWeightAveraging(decay=config.optimiser.average))
+    if run.patience is not None:
+        callbacks.append(EarlyStopping("val_loss", patience=run.patience))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10))
+    table = CSVLogger(str(output), name="logs")  # a resumed run logs beside the first
+    board = TensorBoardLogger(str(output), name="logs", version=f"version_{table.version}")
     trainer = lightning.Trainer(
         accelerator="auto",
-        devices=1,
-        max_epochs=config.run.epochs,
-        precision=config.run.precision,  # type: ignore[arg-type]
+        devices=run.devices,
+        num_nodes=run.nodes,
+        strategy="ddp" if run.devices * run.nodes > 1 else "auto",
+        use_distributed_sampler=False,  # TrainingBatches takes its own rows
+        max_epochs=run.epochs,
+        precision=run.precision,  # type: ignore[arg-type]
         gradient_clip_val=config.optimiser.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
-        logger=CSVLogger(str(output), name="logs"),  # a resumed run logs beside the first
-        log_every_n_steps=min(20, config.run.steps_per_epoch),
+        logger=[table, board],
+        log_every_n_steps=min(20, run.steps_per_epoch),
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    module = ForecastModule(
-        config.model, config.optimiser, config.run, provenance(config.sampling, corpus)
-    )
+    if run.compile:
+        model.compile()
+    names = [group.name for group in trainable(corpus, config.sampling.horizon)]
+    module = ForecastModule(model, config.optimiser, run, names, provenance(config, corpus))
     try:
         trainer.fit(
             module,
-            datamodule=WindowData(corpus, config),
-            ckpt_path=str(last) if resume else None,
+            datamodule=WindowData(corpus, model.spec, config),
+            ckpt_path=None if resume_from is None else str(resume_from),
             weights_only=True,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
@@ -78,12 +111,33 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     return Path(best.best_model_path)
 
 
-def provenance(sampling: SamplingConfig, corpus: Sequence[SeriesSet]) -> dict[str, Any]:
+class Throughput(Callback):
+    """Logs `windows_per_second` of each epoch, validation left out."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._seconds, self._steps, self._began = 0.0, 0, 0.0
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self._seconds, self._steps, self._began = 0.0, 0, time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._steps += 1
+        self._seconds = time.perf_counter() - self._began
+
+    def on_train_epoch_end(self, _: lightning.Trainer, module: lightning.LightningModule) -> None:
+        rate = self.batch_size * self._steps / max(self._seconds, 1e-9)
+        module.log("windows_per_second", rate, prog_bar=True)
+
+
+def provenance(config: TrainConfig, corpus: Sequence[SeriesSet]) -> dict[str, Any]:
     """What a model was trained on, as plain values for its checkpoint and its bundle."""
-    values = dataclasses.asdict(sampling)
-    values["context_lengths"] = list(sampling.context_lengths)
+    sampling = dataclasses.asdict(config.sampling)
+    sampling["context_lengths"] = list(config.sampling.context_lengths)
     return {
-        "sampling": values,
+        "sampling": sampling,
+        "synthetic": dataclasses.asdict(config.synthetic),
+        "augmentation": dataclasses.asdict(config.augmentation),
         "data": [
             {"name": group.name, "series": len(group.series), "points": group.points}
             for group in corpus
@@ -91,7 +145,7 @@ def provenance(sampling: SamplingConfig, corpus: Sequence[SeriesSet]) -> dict[st
     }
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Leave out Lightning's remarks about itself; its warnings about the run stay."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

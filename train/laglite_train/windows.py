@@ -1,4 +1,4 @@
-"""Training windows: stratified random draws from a corpus, encoded by the runtime's features."""
+"""Training windows: raw draws, augmented and encoded by the runtime's features, in batches."""
 
 from __future__ import annotations
 
@@ -15,36 +15,20 @@ from torch.utils.data import Dataset
 from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
-from laglite_train.corpus import Series, SeriesSet
+from laglite_train.corpus import SeriesSet
+from laglite_train.draws import Draws, SamplingConfig, held_out
+from laglite_train.synthetic import SyntheticConfig
+from laglite_train.window_augmentation import AugmentationConfig, augment
 
-SHORTEST_HISTORY = 4
 MOST_DRAWS = 100
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How windows are drawn.
-
-    Data sets are drawn in proportion to points ** `temperature`, then a series, then the end of
-    its history. `context_lengths` are drawn per batch (repeat one to weigh it). A share
-    `short_history` of the windows loses the older part of its history, a share `calendar_dropout`
-    its time stamps, so that both are modes the model knows. Windows that reach beyond
-    `largest_value` in scaled units are left out: their gradients would drown all others.
-    """
-
-    horizon: int = 64
-    context_lengths: tuple[int, ...] = (64,)
-    temperature: float = 0.3
-    short_history: float = 0.15
-    calendar_dropout: float = 0.15
-    largest_value: float = 100.0
 
 
 class Batch(NamedTuple):
     """Encoded windows of one size, shorter ones filled on the right with weight 0.
 
     tokens [batch, tokens, features]; values (the next value at each position, data units) and
-    weights [batch, tokens]; loc and scale [batch, 1]. All float32.
+    weights [batch, tokens]; loc and scale [batch, 1]. All float32. `sources` int64 [batch] is the
+    place of each window's stratum, -1 for a synthetic one.
     """
 
     tokens: Tensor
@@ -52,36 +36,15 @@ class Batch(NamedTuple):
     weights: Tensor
     loc: Tensor
     scale: Tensor
-
-
-def held_out(length: int, horizon: int) -> int:
-    """How many values at the end of a series of `length` are kept from training."""
-    return max(1, min(horizon, length // 5))
-
-
-def _trainable(corpus: Sequence[SeriesSet], horizon: int) -> list[SeriesSet]:
-    """The series that have something observed before their held-out end.
-
-    Raises InputError if there is none.
-    """
-    kept = []
-    for group in corpus:
-        series = [
-            one
-            for one in group.series
-            if not np.isnan(
-                one.values[: len(one.values) - held_out(len(one.values), horizon)]
-            ).all()
-        ]
-        if series:
-            kept.append(SeriesSet(group.name, series))
-    if not kept:
-        raise InputError("no series has an observed value before its held-out end")
-    return kept
+    sources: Tensor
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Batch `i` of a run depends on the seed and `i` alone, so that a resumed run repeats it."""
+    """Window `j` of batch `i` depends on the seed, `i` and `j` alone.
+
+    So a resumed run repeats the uninterrupted one, and `world` processes that each take every
+    `world`-th window (from `rank` on) together see the batches of a single one.
+    """
 
     def __init__(
         self,
@@ -92,79 +55,86 @@ class TrainingBatches(Dataset[Batch]):
         batch_size: int,
         steps: range,
         seed: int,
+        synthetic: SyntheticConfig | None = None,
+        augmentation: AugmentationConfig | None = None,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.corpus, self.spec, self.config = _trainable(corpus, config.horizon), spec, config
-        self.batch_size, self.steps, self.seed = batch_size, steps, seed
-        weights = np.array([group.points for group in self.corpus], float) ** config.temperature
-        self.probabilities = weights / weights.sum()
+        self.draws = Draws(corpus, config, synthetic or SyntheticConfig(), max_lag=spec.max_lag)
+        self.spec, self.config = spec, config
+        self.augmentation = augmentation or AugmentationConfig()
+        self.steps, self.seed = steps, seed
+        self.rows = range(rank, batch_size, world)
+
+    @property
+    def names(self) -> list[str]:
+        """The strata that `Batch.sources` refers to."""
+        return [group.name for group in self.draws.strata]
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Batch:
-        random = np.random.default_rng([self.seed, self.steps[index]])
-        context = int(random.choice(self.config.context_lengths))
-        windows: list[EncodedWindow] = []
-        for _ in range(MOST_DRAWS * self.batch_size):
-            if len(windows) == self.batch_size:
-                break
-            series = self.corpus[random.choice(len(self.corpus), p=self.probabilities)].series
-            window = self._draw(random, series[int(random.integers(len(series)))], context)
-            if window is not None:
-                windows.append(window)
-        if len(windows) < self.batch_size:
-            raise InputError(
-                "hardly any window can be trained on: the series are nearly empty, or reach "
-                f"beyond sampling.largest_value {self.config.largest_value:g}"
-            )
+        step = self.steps[index]
+        context = int(np.random.default_rng([self.seed, step]).choice(self.config.context_lengths))
+        windows = [
+            self._window(np.random.default_rng([self.seed, step, row]), context)
+            for row in self.rows
+        ]
         return collate(windows, context + self.config.horizon - 1)
 
-    def _draw(
-        self, random: np.random.Generator, series: Series, context: int
-    ) -> EncodedWindow | None:
-        """One random window of `series`, or None where it is empty or out of bounds."""
-        horizon = self.config.horizon
-        usable = len(series.values) - held_out(len(series.values), horizon)
-        end = int(random.integers(min(SHORTEST_HISTORY, usable - 1), usable))
-        begin = 0
-        if random.random() < self.config.short_history:
-            longest = min(end, self.spec.max_lag + context)
-            kept = int(np.exp(random.uniform(np.log(SHORTEST_HISTORY), np.log(longest + 1))))
-            begin = max(0, end - kept)
-        axis = series.axis
-        if random.random() < self.config.calendar_dropout:
-            axis = TimeAxis()
-        future = series.values[end : min(end + horizon, usable)]
-        window = encode_window(self.spec, series.values, axis, begin, end, future, context)
-        if window is None or window.largest > self.config.largest_value:
-            return None
-        return window
+    def _window(self, random: np.random.Generator, context: int) -> EncodedWindow:
+        for _ in range(MOST_DRAWS):
+            raw = self.draws.draw(random, context)
+            raw = augment(raw, lambda: self.draws.draw(random, context), self.augmentation, random)
+            window = encode_window(
+                self.spec,
+                raw.values[: raw.past],
+                raw.axis,
+                raw.values[raw.past :],
+                context,
+                raw.source,
+            )
+            if window is not None and window.largest <= self.config.largest_value:
+                return window
+        raise InputError(
+            "hardly any window can be trained on: the series are nearly empty, or reach "
+            f"beyond sampling.largest_value {self.config.largest_value:g}"
+        )
 
 
 class ValidationBatches(Dataset[Batch]):
-    """The held-out end of series, the same windows in every run: at most `per_set` of each set."""
+    """The held-out end of series, the same windows in every run: at most `per_set` a stratum."""
 
     def __init__(
         self,
-        corpus: Sequence[SeriesSet],
+        strata: Sequence[SeriesSet],
         spec: ModelSpec,
         config: SamplingConfig,
         *,
         batch_size: int,
         per_set: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         context = config.context_lengths[0]
         self.length = context + config.horizon - 1
         windows = []
-        for group in corpus:
+        for source, group in enumerate(strata):
             step = max(1, len(group.series) // per_set)
-            for series in group.series[::step][:per_set]:
+            for place in range(0, len(group.series), step)[:per_set]:
+                series = group.series[place]
                 end = len(series.values) - held_out(len(series.values), config.horizon)
+                begin = max(0, end - spec.max_lag - context)
+                axis = series.axis.shifted(begin) if begin else series.axis
                 future = series.values[end:]
-                window = encode_window(spec, series.values, series.axis, 0, end, future, context)
-                if window is not None:
+                window = encode_window(
+                    spec, series.values[begin:end], axis, future, context, source
+                )
+                if window is not None and window.largest <= config.largest_value:
                     window.weights[: len(window.weights) - len(future)] = 0.0
                     windows.append(window)
+        windows = windows[rank::world]
         self.batches = [windows[i : i + batch_size] for i in range(0, len(windows), batch_size)]
 
     def __len__(self) -> int:
@@ -183,6 +153,7 @@ class EncodedWindow:
     weights: NDArray[np.float32]
     loc: float
     scale: float
+    source: int
 
     @property
     def largest(self) -> float:
@@ -193,24 +164,19 @@ class EncodedWindow:
 
 def encode_window(
     spec: ModelSpec,
-    values: NDArray[np.float32],
+    history: NDArray[np.float32],
     axis: TimeAxis,
-    begin: int,
-    end: int,
     future: NDArray[np.float32],
     context: int,
+    source: int = 0,
 ) -> EncodedWindow | None:
-    """Tokens, next values and weights of the history `values[begin:end]` and its `future`.
+    """Tokens, next values and weights of `history` [past] and the `future` after it.
 
-    None where the history holds no value the model could see.
+    `axis` is the time of the history's first value. None where the history holds no value.
     """
-    start = max(begin, end - spec.max_lag - context)
-    history = values[start:end].astype(np.float64)
     if np.isnan(history).all():
         return None
-    if axis.start is not None and axis.freq is not None:
-        axis = axis.shifted(start)
-    prompt = encode(spec, history, axis, context, future[:-1].astype(np.float64))
+    prompt = encode(spec, history.astype(np.float64), axis, context, future[:-1].astype(np.float64))
     known = np.concatenate([history, future])
     following = np.full(len(prompt.tokens), np.nan, np.float32)
     available = known[-len(prompt.tokens) :]
@@ -221,6 +187,7 @@ def encode_window(
         (~np.isnan(following)).astype(np.float32),
         prompt.window.loc,
         prompt.window.scale,
+        source,
     )
 
 
@@ -242,4 +209,5 @@ def collate(windows: Sequence[EncodedWindow], length: int) -> Batch:
         torch.from_numpy(weights),
         torch.from_numpy(columns[:, :1].copy()),
         torch.from_numpy(columns[:, 1:].copy()),
+        torch.tensor([w.source for w in windows]),
     )
