@@ -17,6 +17,7 @@ import click
 from laglite import Forecaster
 from laglite.cli.evaluate import model_methods, parse_contexts, run_backtests
 from laglite.cli.evaluation_tables import collection_table, print_table
+from laglite.errors import LagliteError
 from laglite.evaluation.datasets import list_datasets
 from laglite.evaluation.metrics import DECILES
 from laglite.evaluation.report import check_report, write_report
@@ -30,7 +31,7 @@ from laglite.reading import Columns
 @click.option("--samples", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--windows", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--peer", "peers", type=click.Choice(["autoets"]), multiple=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
 def main(
     folder: str,
     model: str | None,
@@ -41,6 +42,22 @@ def main(
     output: Path | None,
 ) -> None:
     """Measure MODEL on every data set of FOLDER."""
+    try:
+        measure(folder, model, contexts, samples, windows, peers, output)
+    except LagliteError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def measure(
+    folder: str,
+    model: str | None,
+    contexts: tuple[int | None, ...],
+    samples: int,
+    windows: int,
+    peers: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Print the table, and write the report where one is wanted."""
     if output is not None:
         check_report(output)
     datasets = list_datasets(folder, None, None, None)
@@ -48,7 +65,7 @@ def main(
     if "autoets" in peers:
         from statsforecast_peer import auto_ets
 
-        methods["AutoETS"] = auto_ets
+        methods["AutoETS"] = auto_ets()
     results = run_backtests(datasets, Columns(), methods, windows=windows, quantiles=DECILES)
     print_table(collection_table(results))
     if output is not None:

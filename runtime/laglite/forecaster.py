@@ -127,10 +127,10 @@ class Forecaster:
         get alone.
         """
         count = len(targets)
-        starts = _for_each("start", start, count)
-        freqs = _for_each("freq", freq, count)
-        names = _for_each("item_ids", item_ids, count)
-        known = _for_each("covariates", covariates, count)
+        starts = for_each("start", start, count)
+        freqs = for_each("freq", freq, count)
+        names = for_each("item_ids", item_ids, count)
+        known = for_each("covariates", covariates, count)
         seed = fresh_seed() if seed is None else seed
         forecasts = []
         for row, target in enumerate(targets):
@@ -303,7 +303,7 @@ def as_history(
     return values
 
 
-def _for_each(name: str, value: Any, count: int) -> Sequence[Any]:
+def for_each(name: str, value: Any, count: int) -> Sequence[Any]:
     """One value for every series, from one for all or a sequence of them."""
     if isinstance(value, (list, tuple, np.ndarray)):
         if len(value) != count:

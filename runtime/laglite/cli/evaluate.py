@@ -19,12 +19,13 @@ from laglite.cli.evaluation_tables import (
     print_table,
     series_table,
 )
-from laglite.cli.forecast import parse_quantiles
+from laglite.cli.forecast import parse_names, parse_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning
-from laglite.evaluation.backtest import Backtest, Method, compare, model_method, rolling_windows
+from laglite.evaluation.backtest import Backtest, Method, compare, model_method
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.evaluation.report import check_report, write_report
+from laglite.evaluation.windows import rolling_windows
 from laglite.forecaster import Forecaster
 from laglite.reading import Columns
 
@@ -75,6 +76,9 @@ def parse_contexts(
 @click.option("--id-column", help="Column that tells the series apart.")
 @click.option("--time-column", help="Column of timestamps.")
 @click.option("--target-column", help="Column of values.")
+@click.option(
+    "--covariates", metavar="C,...", callback=parse_names, help="Columns known beforehand."
+)
 @click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
 @click.option("--per-series", is_flag=True, help="Figures of every series, in table and output.")
 @click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
@@ -92,6 +96,7 @@ def evaluate(
     id_column: str | None,
     time_column: str | None,
     target_column: str | None,
+    covariates: tuple[str, ...],
     model: str | None,
     per_series: bool,
     output: Path | None,
@@ -104,13 +109,15 @@ def evaluate(
     DATA is a CSV or Parquet file, - for CSV on stdin, or a folder of them whose manifest.csv has
     the columns dataset, horizon and seasonality.
     """
+    if horizon is None and not Path(source).is_dir():
+        raise click.UsageError("Missing option '--horizon': only a folder's manifest may say it.")
     if output is not None:
         check_report(output)
     datasets = list_datasets(source, horizon, season, freq)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     results = run_backtests(
         datasets,
-        Columns(id_column, time_column, target_column),
+        Columns(id_column, time_column, target_column, covariates),
         model_methods(forecaster, contexts, samples, seed),
         windows=windows,
         quantiles=quantiles,
@@ -165,7 +172,8 @@ def run_backtests(
                 with _progress(dataset.name, len(cut) * (len(methods) + 2)) as advance:
                     results[dataset.name] = compare(cut, methods, quantiles, advance)
             except InputError as error:
-                raise InputError(f"{dataset.path}: {error}") from error
+                where = dataset.name if dataset.path == "-" else dataset.path
+                raise InputError(f"{where}: {error}") from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"Warning: {message}")
     return results

@@ -20,37 +20,19 @@ from laglite.evaluation.metrics import (
     window_errors,
 )
 from laglite.evaluation.seasonal_naive import (
-    default_season,
     seasonal_error,
     seasonal_naive,
     seasonal_naive_point,
 )
+from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecast import Forecast
-from laglite.forecaster import Forecaster, _for_each, as_history, whole_number
-from laglite.frequency import Frequency, parse_frequency, parse_timestamp
+from laglite.forecaster import Forecaster, as_history, for_each
+from laglite.frequency import parse_frequency, parse_timestamp
 from laglite.reading import InputSeries
-
-Note = Callable[[str], None]
 
 NAIVE = "seasonal naive"
 NAIVE_POINT = "seasonal naive (point)"
 CHUNK = 32  # windows forecast between two movements of the progress bar
-
-
-@dataclass(frozen=True)
-class Window:
-    """One origin of one series: forecast `actual` [horizon] from `history` [length].
-
-    `start` is the time of the first value of `history`; `season` the steps of a season.
-    """
-
-    item_id: str
-    history: Array
-    actual: Array
-    start: np.datetime64 | None
-    freq: Frequency | None
-    season: int
-
 
 # Forecasts windows (all of one horizon) at the given levels.
 Method = Callable[[Sequence[Window], Sequence[float]], list[QuantileForecast]]
@@ -93,6 +75,7 @@ def backtest(
     windows: int = 1,
     start: Any = None,
     freq: Any = None,
+    covariates: Sequence[ArrayLike | None] | None = None,
     item_ids: Sequence[str] | None = None,
     season: int | None = None,
     context_length: int | None = None,
@@ -103,66 +86,34 @@ def backtest(
     """Measure a model on the last `windows` x `horizon` values of each series.
 
     The origins are `horizon` steps apart, and the last window ends with the series. `targets`,
-    `start`, `freq` and `item_ids` are those of `Forecaster.predict_batch`. `season` is by default
-    that of the frequency (`default_season`). Series too short for all windows take part with
-    those that fit. Raises InputError, also if no window is left.
+    `start`, `freq`, `covariates` (each at least as long as its target) and `item_ids` are those of
+    `Forecaster.predict_batch`; series without an id are called by their place. `season` is by
+    default that of the frequency (`default_season`). Series too short for all windows take part
+    with those that fit. Raises InputError, also if no window is left.
     """
     count = len(targets)
-    starts, freqs = _for_each("start", start, count), _for_each("freq", freq, count)
-    names = _for_each("item_ids", item_ids, count)
     series = [
         InputSeries(
-            str(row) if names[row] is None else names[row],
-            as_history(target, may_be_missing=True),
-            None if starts[row] is None else parse_timestamp(starts[row]),
-            None if freqs[row] is None else parse_frequency(freqs[row]),
+            str(row) if name is None else name,
+            as_history(target, str(row) if name is None else name, may_be_missing=True),
+            None if one_start is None else parse_timestamp(one_start),
+            None if one_freq is None else parse_frequency(one_freq),
+            None if known is None else np.asarray(known),
         )
-        for row, target in enumerate(targets)
+        for row, (target, name, one_start, one_freq, known) in enumerate(
+            zip(
+                targets,
+                for_each("item_ids", item_ids, count),
+                for_each("start", start, count),
+                for_each("freq", freq, count),
+                for_each("covariates", covariates, count),
+                strict=True,
+            )
+        )
     ]
     model = model_method(forecaster, context_length, num_samples, seed)
     cut = rolling_windows(series, horizon, windows, season)
     return compare(cut, {forecaster.bundle.name: model}, quantiles)
-
-
-def rolling_windows(
-    series: Sequence[InputSeries],
-    horizon: int,
-    windows: int = 1,
-    season: int | None = None,
-    note: Note = lambda message: None,
-) -> list[Window]:
-    """Cut up to `windows` windows from the end of each series, those of a series in time order.
-
-    Windows without a single observed value before or after the origin are left out, and `note` is
-    told which series have fewer than asked for. Raises InputError if nothing is left.
-    """
-    horizon, windows = whole_number("horizon", horizon), whole_number("windows", windows)
-    season = None if season is None else whole_number("season", season)
-    cut: list[Window] = []
-    short: dict[int, list[str]] = {}
-    for row, one in enumerate(series):
-        name = str(row) if one.item_id is None else one.item_id
-        length = default_season(one.freq) if season is None else season
-        found = []
-        for back in range(windows, 0, -1):
-            origin = len(one.values) - back * horizon
-            if origin < 1:
-                continue
-            history, actual = one.values[:origin], one.values[origin : origin + horizon]
-            if not (np.isnan(history).all() or np.isnan(actual).all()):
-                found.append(Window(name, history, actual, one.start, one.freq, length))
-        if len(found) < windows:
-            short.setdefault(len(found), []).append(name)
-        cut += found
-    if not cut:
-        raise InputError(
-            f"no series has observed values before and among its last {horizon}: "
-            "shorten the horizon, or give longer series"
-        )
-    for count, names in sorted(short.items()):
-        what = "left out, " if count == 0 else ""
-        note(f"{what}{count} of {windows} windows: {_some(names)}")
-    return cut
 
 
 def compare(
@@ -174,8 +125,11 @@ def compare(
     """Measure `methods` and seasonal naive, with intervals and as a point forecast, on `windows`.
 
     `quantiles` are the levels of the weighted quantile loss. `progress` is called with the number
-    of windows that a method has just done.
+    of windows that a method has just done. Raises InputError.
     """
+    beyond = [level for level in quantiles if not 0 < level < 1]
+    if beyond or not quantiles:
+        raise InputError(f"quantiles must be between 0 and 1, not {(beyond or ['none'])[0]}")
     levels = levels_needed(quantiles)
     scales = [seasonal_error(window.history, window.season) for window in windows]
     places: dict[str, list[int]] = {}
@@ -188,8 +142,8 @@ def compare(
         errors = []
         for first in range(0, len(windows), CHUNK):
             chunk = windows[first : first + CHUNK]
-            forecasts = zip(chunk, method(chunk, levels), scales[first:], strict=False)
-            errors += [window_errors(f, w.actual, scale, quantiles) for w, f, scale in forecasts]
+            measured = zip(method(chunk, levels), chunk, scales[first : first + CHUNK], strict=True)
+            errors += [window_errors(f, w.actual, scale, quantiles) for f, w, scale in measured]
             progress(len(chunk))
         overall[name] = combine(errors)
         for item, rows in places.items():
@@ -211,6 +165,7 @@ def model_method(
                 None if window.start is None or window.freq is None else window.freq.alias
                 for window in windows
             ],
+            covariates=[window.covariates for window in windows],
             num_samples=num_samples,
             context_length=context_length,
             seed=seed,
@@ -234,9 +189,3 @@ def _each(
     return lambda windows, levels: [
         method(window.history, len(window.actual), window.season, levels) for window in windows
     ]
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    """The first few of many names."""
-    listed = ", ".join(names[:most])
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more series"

@@ -55,7 +55,10 @@ def seasonal_naive_point(
 
 
 def seasonal_error(history: Array, season: int) -> float:
-    """Mean absolute in-sample seasonal difference, the scale of MASE; NaN where there is none."""
+    """Mean absolute in-sample seasonal difference, the scale of MASE; NaN where there is none.
+
+    Histories of one season or less give the mean absolute step.
+    """
     differences = np.abs(_differences(history, _usable(history, season)))
     return float(differences.mean()) if len(differences) else float("nan")
 
