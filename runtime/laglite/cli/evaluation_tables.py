@@ -100,10 +100,10 @@ def _intervals(metrics: Metrics) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    """Three decimals, or four digits for large numbers."""
+    """Three decimals, or four digits of larger numbers."""
     if math.isnan(value):
         return "-"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _share(value: float) -> str:
