@@ -59,7 +59,8 @@ def sample_paths(
         decoder = backend.decoder(cache, own.shape[2], horizon - 1)
         return _decode(decoder, spec, prompt, last, known, own, rotary, nonnegative)
 
-    bounds = np.linspace(0, paths, min(shards, paths) + 1).astype(int)
+    # At least two paths each: products with a single row are rounded by kernels of their own.
+    bounds = np.linspace(0, paths, min(shards, max(1, paths // 2)) + 1).astype(int)
     parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     if len(parts) == 1:
         scaled = run(parts[0])

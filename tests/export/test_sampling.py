@@ -61,7 +61,7 @@ def test_quantiles_of_one_step_at_a_hundred_thousand_paths_are_the_references(
         assert samples.min() >= 0
 
 
-@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("threads", [2, 5, 23])
 def test_samples_are_the_same_on_any_number_of_threads(
     forecaster: Forecaster, threads: int
 ) -> None:
