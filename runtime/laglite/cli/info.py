@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from laglite.bundle import locate, open_bundle, shipped_models
+from laglite.spec import HEAD_GROUPS
 from laglite.version import __version__
 
 
@@ -30,7 +31,7 @@ def info(model: str | None) -> None:
         ("license", str(manifest.get("license", "unspecified"))),
         ("size", f"{size / 1e6:.2f} MB, {spec.num_parameters:,} weights"),
         ("network", f"{spec.num_layers} layers, {spec.num_heads} heads x {spec.head_dim}{rope}"),
-        ("head", f"{spec.head} ({', '.join(spec.arguments)})"),
+        ("head", f"{spec.head} ({_arguments(spec.head)})"),
         ("lags", f"{len(spec.lags)}, up to {spec.max_lag}"),
         ("context", f"{spec.context_length} (at most {spec.max_positions or 'any'} with horizon)"),
         ("rules", f"scaling {spec.scaling}, history {spec.history}"),
@@ -53,6 +54,13 @@ def info(model: str | None) -> None:
     for label, text in rows:
         table.add_row(f"[bold]{label}[/bold]", text)
     Console(soft_wrap=True).print(table)
+
+
+def _arguments(head: str) -> str:
+    """Kinds of arguments, each with its number where there are several."""
+    return ", ".join(
+        kind if count == 1 else f"{count} x {kind}" for kind, count in HEAD_GROUPS[head].items()
+    )
 
 
 def _calendar(used: bool, optional: bool) -> str:
