@@ -31,9 +31,25 @@ def bump(hour: Array, centre: float, width: float) -> Array:
 
 
 def of_day(random: np.random.Generator, grid: TimeGrid, persistence: float) -> Array:
-    """An AR(1) with one value a day (a step, if longer), of unit variance. [length]."""
-    days = grid.day_index if grid.has_hours else np.arange(grid.length)
-    return autoregression(random, int(days[-1]) + 1, persistence)[days]
+    """An AR(1) from day to day (step to step, if longer), of about unit variance. [length].
+
+    Within a day it goes straight from one day's value to the next.
+    """
+    if not grid.has_hours:
+        return autoregression(random, grid.length, persistence)
+    values = autoregression(random, int(grid.day_index[-1]) + 2, persistence)
+    passed = grid.hour / 24
+    return (1 - passed) * values[grid.day_index] + passed * values[grid.day_index + 1]
+
+
+def moving_average(path: Array, width: int) -> Array:
+    """The mean of about `width` values around each, at the ends of those there are. [length]."""
+    totals = np.concatenate([[0.0], np.cumsum(path)])
+    centre = np.arange(len(path))
+    first = np.maximum(centre - width // 2, 0)
+    last = np.minimum(centre + width // 2 + 1, len(path))
+    means: Array = (totals[last] - totals[first]) / (last - first)
+    return means
 
 
 def is_holiday(random: np.random.Generator, grid: TimeGrid) -> NDArray[np.bool_]:
@@ -44,16 +60,18 @@ def is_holiday(random: np.random.Generator, grid: TimeGrid) -> NDArray[np.bool_]
     return table[(grid.year_fraction * 365.25).astype(np.int64)]
 
 
-def rest_days(random: np.random.Generator, grid: TimeGrid) -> tuple[Array, NDArray[np.bool_]]:
+def rest_days(
+    random: np.random.Generator, grid: TimeGrid, lowest: float = 0.35
+) -> tuple[Array, NDArray[np.bool_]]:
     """A factor for each step's day, and which days are spent like a weekend. [length] each.
 
-    Working days differ a little, Saturdays lie between them and Sundays. Longer steps than a day
-    get ones.
+    Working days differ a little, Saturdays lie between them and Sundays, whose factor is from
+    `lowest` to 0.95, or above 1 where people come to rest. Longer steps than a day get ones.
     """
     if not grid.has_weekdays:
         return np.ones(grid.length), np.zeros(grid.length, np.bool_)
     weekdays = 1 + random.normal(0.0, 0.02, 7)
-    sunday = random.uniform(0.35, 0.95) if random.random() < 0.85 else random.uniform(1.1, 1.8)
+    sunday = random.uniform(lowest, 0.95) if random.random() < 0.85 else random.uniform(1.1, 1.8)
     weekdays[6] = sunday
     weekdays[5] = 1 + (sunday - 1) * random.uniform(0.4, 1.1)
     weekdays[4] *= random.uniform(0.9, 1.1)
@@ -72,7 +90,9 @@ def yearly(random: np.random.Generator, grid: TimeGrid) -> Array:
 
 def load(random: np.random.Generator, grid: TimeGrid) -> Array:
     """Electricity, heat or water use: never zero; morning and evening peaks, flatter weekends."""
-    factor, resting = rest_days(random, grid)
+    factor, resting = rest_days(random, grid, lowest=0.7)
+    if grid.has_hours:  # consumption does not jump at midnight
+        factor = moving_average(factor, round(0.25 / grid.days_per_step))
     path = factor * (1 + random.uniform(0.05, 0.3) * yearly(random, grid))
     if grid.has_hours:
         morning, evening = random.normal(8.5, 1.0), random.normal(18.5, 1.2)
