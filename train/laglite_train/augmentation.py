@@ -61,7 +61,7 @@ def changeable_bins(
 def freq_mask(values: Windows, rate: float, random: np.random.Generator) -> Windows:
     """Freq-Mask (FrAug, arXiv 2302.09292): random bins of the spectrum set to zero.
 
-    The spectrum is that of past and future as one window (Lag-Llama, section 4.2, uses rate 0.5).
+    The spectrum is that of past and future as one window (Lag-Llama uses rate 0.5).
     The result never has more energy than the filled window. Raises InputError for a rate outside
     0 to 1.
     """

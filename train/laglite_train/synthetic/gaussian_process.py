@@ -112,8 +112,8 @@ def draw_kernel(random: np.random.Generator, grid: TimeGrid, lags: Array) -> Ker
     """1 to 5 kernels of the bank joined from the left by + or *, at random.
 
     The bank is KernelSynth's with the natural periods of the grid's frequency for its list of
-    periods; widths are log-uniform instead of 0.1, 1 and 10 lengths of the series. At most two
-    linear factors, so that trends stay below cubic.
+    periods; widths are log-uniform instead of 0.1, 1 and 10 lengths of the series. White noise is
+    only added, and there are at most two linear factors, so that trends stay below cubic.
     """
     bank: list[Callable[[], Kernel]] = [
         lambda: periodic(lags, draw_period(random, grid), np.exp(random.uniform(-1.2, 0.7))),
