@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +164,21 @@ def test_a_report_of_each_series(run: Run, folder: Path, tmp_path: Path) -> None
     figures = hourly["per_series"]["b"]["lag_llama_tiny"]
     np.testing.assert_allclose(float(row["wql"]), figures["wql"], rtol=1e-6)
     np.testing.assert_allclose(float(row["width_95"]), figures["width_95"], rtol=1e-6)
+
+
+def test_info_shows_a_report_that_a_bundle_keeps(
+    run: Run, folder: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    output = tmp_path / "report.json"
+    assert run(folder, "--output", str(output)).exit_code == 0
+    report = json.loads(output.read_text())
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "evaluation": report}))
+    result = CliRunner().invoke(main, ["info", str(bundle)])
+    assert f"WQL {report['relative_wql']:.3f} of seasonal naive's, 2 data sets" in result.stdout
+    assert f"of 80 % held {100 * report['coverage_80']:.1f} % of the values" in result.stdout
 
 
 def test_a_csv_report_has_a_row_for_each_data_set_and_method(

@@ -41,10 +41,13 @@ def info(model: str | None) -> None:
     for precision in bundle.precisions.values():
         rows.append((precision.name, f"within {precision.max_difference:.2g} of PyTorch"))
     evaluation = manifest.get("evaluation")
-    if isinstance(evaluation, dict) and "relative_wql" in evaluation:
+    if isinstance(evaluation, dict) and isinstance(evaluation.get("relative_wql"), float):
         sets = len(evaluation["data_sets"])
         wql = f"WQL {evaluation['relative_wql']:.3f} of seasonal naive's, {sets} data sets"
         rows.append(("accuracy", f"{wql} (geometric mean)"))
+        if isinstance(evaluation.get("coverage_80"), float):
+            share = f"{100 * evaluation['coverage_80']:.1f} %"
+            rows.append(("intervals", f"of 80 % held {share} of the values there"))
     rows += [
         ("shipped", ", ".join(shipped_models())),
         ("laglite", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}"),

@@ -127,9 +127,9 @@ def compare(
     `quantiles` are the levels of the weighted quantile loss. `progress` is called with the number
     of windows that a method has just done. Raises InputError.
     """
-    beyond = [level for level in quantiles if not 0 < level < 1]
-    if beyond or not quantiles:
-        raise InputError(f"quantiles must be between 0 and 1, not {(beyond or ['none'])[0]}")
+    if not quantiles or not all(0 < level < 1 for level in quantiles):
+        given = ", ".join(f"{level:g}" for level in quantiles) or "none"
+        raise InputError(f"quantiles must be between 0 and 1, not {given}")
     levels = levels_needed(quantiles)
     scales = [seasonal_error(window.history, window.season) for window in windows]
     places: dict[str, list[int]] = {}
