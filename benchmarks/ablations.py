@@ -1,0 +1,183 @@
+"""Ablations: small models that differ from a reference in one setting, trained and backtested.
+
+    python benchmarks/ablations.py CONFIG --train FOLDER --dev FOLDER --output FILE.json
+                                   [--steps 800] [--only NAME ...] [--threads 1]
+
+Each variant is a short run of CONFIG with one change, exported and measured on the last windows of
+the data sets in --dev (at most --series of each; sets of few series give several windows). FILE
+keeps what is finished, so that the command goes on where it was stopped; a Markdown table is
+written beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from laglite import Forecaster
+from laglite.atomic_file import replacing
+from laglite.evaluation.backtest import compare, model_method
+from laglite.evaluation.datasets import list_datasets, read_dataset
+from laglite.evaluation.report import geometric_mean
+from laglite.evaluation.windows import rolling_windows
+from laglite.reading import Columns
+from laglite_export.bundle_writer import export_bundle
+from laglite_train.checkpoint import load_checkpoint
+from laglite_train.config import TrainConfig, read_config
+from laglite_train.training import train
+
+PUBLISHED_LAGS = (
+    0, 7, 8, 10, 11, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 34, 35, 36, 46, 47,
+    48, 50, 51, 52, 55, 57, 58, 59, 60, 61, 70, 71, 72, 83, 94, 95, 96, 102, 103, 104, 117, 118,
+    119, 120, 121, 142, 143, 144, 154, 155, 156, 166, 167, 168, 177, 178, 179, 180, 181, 334, 335,
+    336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090, 1091,
+    1092,
+)  # fmt: skip
+# name: the question, and for each section of the config the settings that differ.
+VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
+    "reference": ("", {}),
+    "reference, seed 1": ("noise", {"run": {"seed": 1}}),
+    "AdamW": ("optimiser", {"optimiser": {"name": "adamw"}}),
+    "published lags": ("lags", {"model": {"lags": PUBLISHED_LAGS}}),
+    "context 32": (
+        "context",
+        {"model": {"context_length": 32}, "sampling": {"context_lengths": (32,)}},
+    ),
+    "context 128": (
+        "context",
+        {"model": {"context_length": 128}, "sampling": {"context_lengths": (128,)}},
+    ),
+    "mixture head": ("head", {"model": {"head": "mixtureT"}}),
+    "spline head": ("head", {"model": {"head": "spline"}}),
+    "normal head": ("head", {"model": {"head": "normal"}}),
+    "weighting series": ("weighting", {"sampling": {"weighting": "series"}}),
+    "weighting equal": ("weighting", {"sampling": {"weighting": "equal"}}),
+    "weighting points": ("weighting", {"sampling": {"weighting": "points"}}),
+    "frequencies balanced by half": ("frequencies", {"sampling": {"frequency_balance": 0.5}}),
+    "30 % coarser": ("frequencies", {"sampling": {"coarser": 0.3}}),
+    "10 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.1}}),
+    "30 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.3}}),
+    "60 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.6}}),
+    "50 % Freq-Mask and Freq-Mix": ("augmentation", {"augmentation": {"frequency": 0.5}}),
+    "30 % series mixed": ("augmentation", {"augmentation": {"series_mix": 0.3}}),
+    "published scaling and padding": (
+        "features",
+        {"model": {"scaling": "robust", "history": "zeros"}},
+    ),
+}  # fmt: skip
+
+
+def configure(base: TrainConfig, changes: dict[str, dict[str, Any]], **run: Any) -> TrainConfig:
+    """The base config with some settings of some sections changed."""
+    parts = {
+        section: dataclasses.replace(getattr(base, section), **settings)
+        for section, settings in changes.items()
+    }
+    config = dataclasses.replace(base, **parts)
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **run))
+
+
+def train_and_measure(config: TrainConfig, dev: Path, series: int) -> dict[str, Any]:
+    """Train, export and backtest one variant."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        config = dataclasses.replace(config, output=str(Path(folder) / "run"))
+        train(config, resume=False, progress=False)
+        seconds = time.perf_counter() - began
+        loaded = load_checkpoint(Path(config.output) / "last.ckpt")
+        bundle = Path(folder) / "model"
+        export_bundle(loaded.model, bundle, name="model", license_name="", summary={})
+        forecaster = Forecaster.load(bundle)
+        relative, inside, steps = {}, 0.0, 0
+        for dataset in list_datasets(str(dev), None, None, None):
+            rows = read_dataset(dataset, Columns(), lambda _: None)
+            chosen = rows[:: max(1, len(rows) // series)][:series]
+            count = max(1, 8 // len(rows))
+            windows = rolling_windows(chosen, dataset.horizon, count, dataset.season)
+            result = compare(windows, {"model": model_method(forecaster, None, 100, 0)})
+            relative[dataset.name] = result.relative_wql
+            inside += result.model.coverage[80] * len(windows) * dataset.horizon
+            steps += len(windows) * dataset.horizon
+    return {
+        "relative_wql": geometric_mean(relative.values()),
+        "coverage_80": inside / steps,
+        "weights": config.model.num_parameters,
+        "training_seconds": round(seconds),
+        "data_sets": relative,
+    }
+
+
+def write_results(output: Path, results: dict[str, Any], settings: dict[str, Any]) -> None:
+    """JSON, and a Markdown table beside it."""
+    names = next(iter(results.values()))["data_sets"]
+    lines = [
+        "# Ablations",
+        "",
+        f"WQL relative to seasonal naive with intervals (lower is better). {settings}",
+        "",
+        "| variant | question | weights | geometric mean | 80 % coverage | "
+        + " | ".join(names)
+        + " |",
+        "|" + "---|" * (5 + len(names)),
+    ]  # fmt: skip
+    for name, result in results.items():
+        sets = " | ".join(f"{result['data_sets'][each]:.3f}" for each in names)
+        lines.append(
+            f"| {name} | {VARIANTS[name][0]} | {result['weights']:,} | "
+            f"**{result['relative_wql']:.3f}** | {result['coverage_80']:.3f} | {sets} |"
+        )
+    text = json.dumps({"settings": settings, "variants": results}, indent=1)
+    for path, content in ((output, text), (output.with_suffix(".md"), "\n".join(lines))):
+        with replacing(path) as draft:
+            draft.write_text(content + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.argument("config", type=click.Path(exists=True, path_type=Path))
+@click.option("--train", "corpus", required=True, help="Folder of training series.")
+@click.option("--dev", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="FILE.json")
+@click.option("--steps", type=int, default=800, show_default=True)
+@click.option("--series", type=int, default=60, show_default=True, help="Series a data set.")
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--only", multiple=True, type=click.Choice(list(VARIANTS)))
+def main(
+    config: Path,
+    corpus: str,
+    dev: Path,
+    output: Path,
+    steps: int,
+    series: int,
+    threads: int,
+    only: tuple[str, ...],
+) -> None:
+    """Train and measure every variant that FILE does not hold yet."""
+    base = dataclasses.replace(read_config(config), data=(corpus,))
+    settings = {
+        "config": str(config), "steps": steps, "batch": base.run.batch_size,
+        "seed": base.run.seed, "series": series,
+    }  # fmt: skip
+    for name in only or VARIANTS:
+        results = json.loads(output.read_text())["variants"] if output.exists() else {}
+        if name in results:
+            continue
+        variant = configure(
+            base, VARIANTS[name][1], epochs=1, steps_per_epoch=steps, threads=threads
+        )
+        found = train_and_measure(variant, dev, series)
+        click.echo(f"{name}: {found['relative_wql']:.4f}", err=True)
+        results = json.loads(output.read_text())["variants"] if output.exists() else {}
+        ordered = {
+            key: {**results, name: found}[key] for key in VARIANTS if key in {*results, name}
+        }
+        write_results(output, ordered, settings)
+
+
+if __name__ == "__main__":
+    main()
