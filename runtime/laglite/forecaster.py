@@ -16,7 +16,7 @@ from laglite.backends import Backend, open_backend
 from laglite.bundle import Bundle, locate, open_bundle
 from laglite.covariates import as_covariates
 from laglite.decoding import prefill, sample_paths
-from laglite.errors import InputError, LagliteWarning
+from laglite.errors import InputError, LagliteError, LagliteWarning
 from laglite.forecast import Forecast, Score
 from laglite.frequency import timestamps
 from laglite.heads import HEADS
@@ -165,8 +165,8 @@ class Forecaster:
         """Distributions of `observed`, the values after `history`, each given all before it.
 
         loc and scale come from `history` alone: this is the function the model is trained on.
-        `covariates` [len(history) + len(observed), num_covariates], see `predict`.
-        Raises InputError.
+        `covariates` [len(history) + len(observed), num_covariates], see `predict`. Raises
+        InputError, and LagliteError where values are too far from the history's scale.
         """
         values = as_history(history)
         known = as_history(observed, "observed", may_be_missing=True)
@@ -177,6 +177,11 @@ class Forecaster:
         rotary = rotary_tables(self.spec, len(prompt.tokens))
         arguments, _ = prefill(self.backend, prompt, rotary)
         params = {name: each[-len(known) :] for name, each in arguments.items()}
+        if not all(np.isfinite(each).all() for each in params.values()):
+            raise LagliteError(
+                "the model's distributions are not finite; the observed values may be too many "
+                f"orders of magnitude from the history's scale, {prompt.window.scale:.3g}"
+            )
         head, window = HEADS[self.spec.head], prompt.window
         there = np.nan_to_num(known)  # NaN comes back below
         gone = np.isnan(known)

@@ -19,6 +19,30 @@ def log_gamma(x: ArrayLike) -> Array:
     return np.asarray(_lgamma(np.asarray(x, np.float64)), np.float64)
 
 
+def log_beta(a: ArrayLike, b: ArrayLike) -> Array:
+    """Log of the beta function, for a, b > 0, elementwise.
+
+    Where the larger argument is large, Stirling's series for the ratio of its two gamma functions
+    (DLMF 5.11.1): their logarithms would cancel to nothing.
+    """
+    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    small, large = np.minimum(a, b), np.maximum(a, b)
+    ratio = (
+        small * (1 - np.log(large))
+        - (small + large - 0.5) * np.log1p(small / large)
+        + _stirling(large)
+        - _stirling(small + large)
+    )
+    plain = log_gamma(large) - log_gamma(small + large)
+    result: Array = log_gamma(small) + np.where(large > 100, ratio, plain)
+    return result
+
+
+def _stirling(x: Array) -> Array:
+    """What Stirling's formula leaves of log Gamma(x), for large x."""
+    return (1 / 12 - (1 / 360 - 1 / (1260 * x * x)) / (x * x)) / x
+
+
 def normal_cdf(z: ArrayLike) -> Array:
     """Standard normal distribution function, accurate in both tails."""
     scaled = np.asarray(z, np.float64) / -math.sqrt(2.0)
@@ -35,8 +59,7 @@ def regularized_beta(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
     p, q, y = np.where(swap, b, a), np.where(swap, a, b), np.where(swap, 1 - x, x)
     with np.errstate(divide="ignore"):
         log_front = p * np.log(y) + q * np.log1p(-y)
-    log_front = log_front + log_gamma(p + q) - log_gamma(p) - log_gamma(q)
-    tail = np.exp(log_front) / p * _beta_fraction(p, q, y)
+    tail = np.exp(log_front - log_beta(p, q)) / p * _beta_fraction(p, q, y)
     result: Array = np.clip(np.where(swap, 1 - tail, tail), 0.0, 1.0)
     return result
 

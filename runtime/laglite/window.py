@@ -32,12 +32,14 @@ class Window:
     first: int
 
     def to_scaled(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Data units to scaled units, any shape."""
-        return ((values - self.loc) / self.scale).astype(np.float32)
+        """Data units to scaled units, any shape; infinite beyond what float32 holds."""
+        with np.errstate(over="ignore"):
+            return ((values - self.loc) / self.scale).astype(np.float32)
 
     def to_data(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scaled units to data units, any shape."""
-        return (scaled.astype(np.float64) * self.scale + self.loc).astype(np.float32)
+        """Scaled units to data units, any shape; infinite beyond what float32 holds."""
+        with np.errstate(over="ignore"):
+            return (scaled.astype(np.float64) * self.scale + self.loc).astype(np.float32)
 
 
 def build_window(history: NDArray[np.float64], spec: ModelSpec, context_length: int) -> Window:

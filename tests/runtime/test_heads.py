@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from laglite.errors import LagliteError
 from laglite.heads import HEADS
-from laglite.special import log_gamma, normal_cdf, regularized_beta
+from laglite.special import log_beta, log_gamma, normal_cdf, regularized_beta
 from laglite.window import Window
 from tests.head_references import log_density, reference
 
@@ -184,3 +185,29 @@ def test_the_normal_distribution_function_keeps_its_tails(z: float) -> None:
 @given(st.floats(1e-3, 1e6))
 def test_log_gamma_is_scipys(x: float) -> None:
     assert log_gamma(x) == pytest.approx(scipy.special.gammaln(x), rel=1e-10, abs=1e-12)
+
+
+@given(st.floats(1e-3, 1e4), st.floats(1e-3, 1e15))
+def test_log_beta_is_scipys_however_far_apart_its_arguments_are(a: float, b: float) -> None:
+    expected = scipy.special.betaln(a, b)
+    assert log_beta(a, b) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert log_beta(b, a) == log_beta(a, b)
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6, 1e9])
+def test_negative_binomial_takes_large_counts(scale: float) -> None:
+    window = Window(np.zeros(1, np.float32), 0.0, scale, 1, 0)
+    arguments = {"total_count": np.full(5, 3.0), "logits": np.zeros(5)}
+    uniforms = np.array([[0.001, 0.1, 0.5, 0.9, 0.999]] * 2)
+    counts = HEADS["neg_bin"].sample(arguments, uniforms, window) * scale
+    reference = scipy.stats.nbinom(3, 1 / (1 + scale))
+    np.testing.assert_allclose(counts, reference.ppf(uniforms[0]), rtol=1e-6)
+    log_prob = HEADS["neg_bin"].log_prob(arguments, np.rint(counts), window)
+    np.testing.assert_allclose(log_prob, reference.logpmf(np.rint(counts)), rtol=1e-6)
+
+
+def test_negative_binomial_refuses_counts_it_cannot_tell_apart() -> None:
+    window = Window(np.zeros(1, np.float32), 0.0, 1e14, 1, 0)
+    arguments = {"total_count": np.ones(1), "logits": np.zeros(1)}
+    with pytest.raises(LagliteError, match=r"counts of about 1e\+14, more than"):
+        HEADS["neg_bin"].sample(arguments, np.full((2, 1), 0.5), window)

@@ -6,17 +6,30 @@ import math
 
 import numpy as np
 
+from laglite.errors import LagliteError
 from laglite.heads.family import Arguments, Array
-from laglite.special import log_gamma, regularized_beta
+from laglite.special import log_beta, regularized_beta
 from laglite.window import Window
+
+LARGEST_COUNT = 1e12
 
 
 class NegativeBinomial:
     """Counts with mean scale * total_count * exp(logits): the scale multiplies the odds."""
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
-        """Inverse distribution function of the first uniform."""
+        """Inverse distribution function of the first uniform.
+
+        Raises LagliteError where counts get too large to be told apart.
+        """
         count, odds = self._count_and_odds(arguments, window)
+        largest = float(np.max(odds * np.maximum(count, 1)))
+        if largest > LARGEST_COUNT:
+            raise LagliteError(
+                f"the model forecasts counts of about {largest:.1g}, more than its negative "
+                f"binomial head can tell apart ({LARGEST_COUNT:g}); divide the series by some "
+                "thousands, or choose a model with another head"
+            )
         count, odds, target = np.broadcast_arrays(count, odds, uniforms[0])
         # Bracket from above by doubling the mean plus spread, then bisect to the smallest count
         # whose distribution function reaches the uniform.
@@ -35,8 +48,8 @@ class NegativeBinomial:
     def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
         count, odds = self._count_and_odds(arguments, window)
         n = np.maximum(values, 0)  # negative values are given no mass below
-        combinations = log_gamma(n + count) - log_gamma(n + 1) - log_gamma(count)
-        log_mass = combinations + n * (np.log(odds) - np.log1p(odds)) - count * np.log1p(odds)
+        combinations = -log_beta(n + 1, count) - np.log(n + count)
+        log_mass = combinations - n * np.log1p(1 / odds) - count * np.log1p(odds)
         return np.where(values < 0, -np.inf, log_mass)
 
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
