@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +27,8 @@ from laglite.evaluation.metrics import DECILES, QuantileForecast, levels_needed
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.frequency import parse_frequency
 from laglite.reading import InputSeries
+from laglite.spec import ModelSpec
+from laglite_train.model import LagLlama
 
 
 def series(values: Sequence[float], name: str | None = "a", freq: str | None = None) -> InputSeries:
@@ -220,6 +225,27 @@ def test_a_context_length_is_passed_on(tiny: Forecaster) -> None:
     )
     np.testing.assert_array_equal(short[0].values, from_samples(expected, levels).values)
     assert not np.array_equal(short[0].values, usual[0].values)
+
+
+def test_covariates_of_the_window_are_given_to_the_model(
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]
+) -> None:
+    torch.manual_seed(1)
+    model = LagLlama(dataclasses.replace(small_spec, num_covariates=1))
+    model.initialise()
+    forecaster = Forecaster.load(export_to(model.eval(), "one_covariate"), threads=1)
+    values, known = waves(1)[0], np.random.default_rng(1).normal(size=(66, 1))
+    window = rolling_windows([InputSeries("a", values, None, None, known)], 3)[0]
+    levels = levels_needed(DECILES)
+    ours = model_method(forecaster, None, 10, 0)([window], levels)[0]
+    expected = forecaster.predict(
+        values[:-3], horizon=3, covariates=known[:60], num_samples=10, seed=0
+    )
+    np.testing.assert_array_equal(ours.values, from_samples(expected, levels).values)
+    result = backtest(forecaster, [values], horizon=3, covariates=[known], num_samples=10)
+    assert result.model.values == 3
+    with pytest.raises(InputError, match="covariate"):
+        backtest(forecaster, [values], horizon=3, covariates=[known[:50]], num_samples=10)
 
 
 def test_a_series_that_is_no_series_is_named(tiny: Forecaster) -> None:

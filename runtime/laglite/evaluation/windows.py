@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,7 @@ from laglite.evaluation.seasonal_naive import default_season
 from laglite.forecaster import as_history, whole_number
 from laglite.frequency import Frequency
 from laglite.reading import InputSeries
-
-Note = Callable[[str], None]
+from laglite.reading.columns import Note
 
 
 @dataclass(frozen=True)
