@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,10 +58,14 @@ def rolling_windows(
     short: dict[int, list[str]] = {}
     for name, one in zip(names, series, strict=True):
         found = []
+        values = (
+            as_history(one.values, name, may_be_missing=True) if len(one.values) else one.values
+        )
+        checked = replace(one, values=values)
         for back in range(windows, 0, -1):
-            origin = len(one.values) - back * horizon
-            if origin >= 1 and _is_observed(one.values, origin, horizon):
-                found.append(_window(name, one, origin, horizon, season))
+            origin = len(values) - back * horizon
+            if origin >= 1 and _is_observed(values, origin, horizon):
+                found.append(_window(name, checked, origin, horizon, season))
         if len(found) < windows:
             short.setdefault(len(found), []).append(name)
         cut += found
@@ -86,11 +90,10 @@ def _is_observed(values: Array, origin: int, horizon: int) -> bool:
 
 def _window(name: str, one: InputSeries, origin: int, horizon: int, season: int | None) -> Window:
     end = origin + horizon
-    values = as_history(one.values, name)
     return Window(
         item_id=name,
-        history=values[:origin],
-        actual=values[origin:end],
+        history=one.values[:origin],
+        actual=one.values[origin:end],
         start=one.start,
         freq=one.freq,
         season=default_season(one.freq) if season is None else season,
