@@ -36,7 +36,9 @@ class AugmentationConfig:
     `frequency`: Freq-Mask with `mask_rate`, then Freq-Mix with `mix_rate` (Lag-Llama, section
     4.2: half of the batches, 0.5 and 0.25). `series_mix`: convex combination with up to
     `most_partners` other windows (TSMixup). `jitter` and `magnitude` are deviations in scaled
-    units and of the logarithm, on every window; `sign_flip` mirrors a share at zero.
+    units and of the logarithm, on every window; `sign_flip` mirrors a share at zero. Windows with
+    covariates are neither mixed, masked nor mirrored: what their covariates say would no longer
+    hold.
     """
 
     frequency: float = 0.0
@@ -56,6 +58,8 @@ def augment(
     random: np.random.Generator,
 ) -> RawWindow:
     """The window changed as `config` says, in its own units; `partner` draws another one."""
+    if window.covariates is not None:
+        config = dataclasses.replace(config, frequency=0.0, series_mix=0.0, sign_flip=0.0)
     values = window.values
     if random.random() < config.frequency and len(values) >= SHORTEST_SPECTRUM:
         values = _in_scaled_units(
