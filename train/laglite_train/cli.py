@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from pathlib import Path
 
 import click
 
-from laglite.errors import missing
+from laglite.errors import LagliteWarning, missing
 
 
 @click.command()
@@ -19,24 +20,51 @@ from laglite.errors import missing
 def train(config: Path, data: tuple[str, ...], output: str | None, resume: bool) -> None:
     """Pre-train a model as CONFIG, a YAML file, says; prints the best checkpoint's path."""
     try:
+        from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
         from laglite_train.config import read_config
         from laglite_train.training import train as run
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "train", "laglite train") from error
+    first = rank_zero_only.rank == 0  # of several processes one speaks
     settings = read_config(config)
     if data:
         settings = dataclasses.replace(settings, data=data)
     if output:
         settings = dataclasses.replace(settings, output=output)
-    click.echo(
-        f"training {settings.model.num_parameters:,} weights for "
-        f"{settings.run.epochs * settings.run.steps_per_epoch:,} steps into {settings.output}",
-        err=True,
-    )
+    if first:
+        click.echo(
+            f"training {settings.model.num_parameters:,} weights for "
+            f"{settings.run.epochs * settings.run.steps_per_epoch:,} steps into {settings.output}",
+            err=True,
+        )
     try:
-        best = run(settings, resume=resume, progress=sys.stderr.isatty())
+        with warnings.catch_warnings():
+            warnings.showwarning = _note if first else _ignore
+            best = run(settings, resume=resume, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
-        raise click.ClickException(
-            f"stopped; what was reached is in {settings.output}: go on with --resume"
-        ) from None
-    click.echo(best)
+        if not first:
+            raise SystemExit(1) from None
+        raise click.ClickException(_stopped(Path(settings.output) / "last.ckpt")) from None
+    if first:
+        click.echo(best)
+
+
+def _stopped(last: Path) -> str:
+    if last.is_file():
+        return f"stopped; {last} holds the run up to its last whole epoch: go on with --resume"
+    return "stopped before the end of the first epoch: nothing is saved yet, start again"
+
+
+def _note(
+    message: Warning | str, category: type[Warning], file: str, line: int, *_: object
+) -> None:
+    """A warning on stderr; of laglite's own the message alone."""
+    text = str(message)
+    if not issubclass(category, LagliteWarning):
+        text = warnings.formatwarning(message, category, file, line, "").rstrip()
+    click.echo(f"Warning: {text}", err=True)
+
+
+def _ignore(*_: object) -> None:
+    """Another process says it."""

@@ -33,16 +33,17 @@ def coarser_series(series: Series, random: np.random.Generator) -> Series:
         factor = size // step
         if size % step == 0 and factor > 1 and len(series.values) // factor > SHORTEST:
             choices.append((alias, factor))
-    week = 7 * TICK_MICROSECONDS["D"] // step
-    if week > 1 and len(series.values) // week > SHORTEST:
-        choices.append(("W", week))
+    steps_a_day, remainder = divmod(TICK_MICROSECONDS["D"], step)
+    if steps_a_day and not remainder and len(series.values) // (7 * steps_a_day) > SHORTEST:
+        choices.append(("W", 7 * steps_a_day))
     if not choices:
         return series
     alias, factor = choices[int(random.integers(len(choices)))]
-    grid = factor if alias != "W" else TICK_MICROSECONDS["D"] // step
+    grid = factor if alias != "W" else steps_a_day
     ticks = int(start.astype("datetime64[us]").astype(np.int64)) // step
     skipped = -ticks % grid
     first = timestamps(start, freq, skipped, 1)[0]
+    first -= first.astype(np.int64) % (grid * step)  # days of six hours may begin at 4:00
     if alias == "W":
         weekday = int(first.astype("datetime64[D]").astype(np.int64) + 3) % 7
         alias = f"W-{WEEKDAYS[(weekday + 6) % 7]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from laglite.errors import InputError, SpecError
+from laglite.errors import FrequencyError, InputError, SpecError
+from laglite.frequency import parse_frequency
 from laglite.spec import ModelSpec
 from laglite_train.draws import WEIGHTINGS, SamplingConfig
 from laglite_train.optimiser import OPTIMISERS, OptimiserConfig
@@ -19,6 +21,7 @@ from laglite_train.synthetic import SyntheticConfig
 from laglite_train.window_augmentation import AugmentationConfig
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class RunConfig:
     if None), `workers` the processes that prepare batches (0: in the training process).
     `validation_windows` is how many each data set gives; training ends early after `patience`
     epochs without a better validation loss. `compile` fuses the network with torch.compile.
-    `devices` and `nodes` above 1 train by DDP, one process each.
+    `devices` (a node) and `nodes` above 1 train by DDP, one process for each device; under torchrun
+    its own numbers count. `accelerator`: "cpu", "gpu", or "auto" for a GPU where there is one.
     """
 
     epochs: int = 10
@@ -44,6 +48,7 @@ class RunConfig:
     patience: int | None = None
     devices: int = 1
     nodes: int = 1
+    accelerator: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def _check(config: TrainConfig, path: Path) -> None:
         *_at_least(1, "sampling", sampling, "horizon"),
         *_at_least(0, "sampling", sampling, "temperature"),
         *_shares("sampling", sampling, "short_history", "calendar_dropout", "coarser",
-                 "synthetic", "frequency_balance"),
+                 "synthetic"),
+        *_frequency_shares(sampling.frequency_shares),
         (sampling.largest_value > 0, "sampling.largest_value must be above 0"),
         *_one_of("sampling", sampling, "weighting", WEIGHTINGS),
         *_shares("augmentation", config.augmentation, "frequency", "mask_rate", "mix_rate",
@@ -112,6 +118,10 @@ def _check(config: TrainConfig, path: Path) -> None:
         ),
         *_at_least(0, "optimiser", optimiser, "warmup_steps", "weight_decay"),
         *_shares("optimiser", optimiser, "final_share"),
+        (
+            0 < optimiser.decay_share <= 1,
+            "optimiser.decay_share must be above 0 and at most 1",
+        ),
         (0 <= optimiser.average < 1, "optimiser.average must be at least 0 and below 1"),
         (optimiser.gradient_clip > 0, "optimiser.gradient_clip must be above 0"),
         *_at_least(1, "run", run, "epochs", "steps_per_epoch", "batch_size",
@@ -131,6 +141,16 @@ def _check(config: TrainConfig, path: Path) -> None:
             f"run.nodes {run.nodes}",
         ),
         *_one_of("run", run, "precision", PRECISIONS),
+        *_one_of("run", run, "accelerator", ACCELERATORS),
+        (
+            not (run.precision == "16-mixed" and run.accelerator == "cpu"),
+            "run.precision 16-mixed needs a GPU; on a CPU (run.accelerator) take bf16-mixed",
+        ),
+        (
+            not (sampling.coarser and config.model.num_covariates),
+            "sampling.coarser must be 0 where model.num_covariates is not: covariates are not "
+            "averaged",
+        ),
         (bool(config.output), "output must name a folder"),
         (bool(config.data), "data must list at least one file or folder"),
     ]  # fmt: skip
@@ -144,7 +164,7 @@ Limit = tuple[bool, str]
 
 def _at_least(least: int, section: str, values: Any, *names: str) -> list[Limit]:
     return [
-        (getattr(values, name) >= least, f"{section}.{name} must be at least {least}")
+        (least <= getattr(values, name) < math.inf, f"{section}.{name} must be at least {least}")
         for name in names
     ]
 
@@ -153,6 +173,20 @@ def _shares(section: str, values: Any, *names: str) -> list[Limit]:
     return [
         (0 <= getattr(values, name) <= 1, f"{section}.{name} is a share from 0 to 1")
         for name in names
+    ]
+
+
+def _frequency_shares(shares: dict[str, float]) -> list[Limit]:
+    for alias in shares:
+        try:
+            parse_frequency(alias)
+        except FrequencyError as error:
+            return [(False, f"sampling.frequency_shares.{alias}: {error}")]
+    return [
+        (
+            min(shares.values(), default=1) > 0 and sum(shares.values()) <= 1 + 1e-9,
+            "sampling.frequency_shares must be above 0 and sum to at most 1",
+        )
     ]
 
 
@@ -190,6 +224,11 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
             raise InputError(f"{key} must be a list, not {value!r}")
         item = typing.get_args(hint)[0]
         return tuple(_convert(item, v, f"{key}[{i}]") for i, v in enumerate(value))
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"{key} must be a mapping of keys, not {value!r}")
+        item = typing.get_args(hint)[1]
+        return {str(name): _convert(item, v, f"{key}.{name}") for name, v in value.items()}
     if isinstance(hint, types.UnionType):
         options = typing.get_args(hint)
         if value is None and type(None) in options:

@@ -25,7 +25,8 @@ UNTIMED = "untimed"
 class SeriesSet:
     """One data set: a name (the file's) and its series, read when they are asked for.
 
-    `lengths`, `freqs` and `first_observed` cost nothing a series where the set is stored.
+    `lengths`, `freqs`, `first_observed` and `covariate_counts` cost nothing a series where the set
+    is stored.
     """
 
     name: str
@@ -58,6 +59,14 @@ class SeriesSet:
             return self.series.pick(self.series.store.first_observed)
         missing = [np.append(np.isnan(one.values), False) for one in self.series]
         return np.array([int(mask.argmin()) for mask in missing], np.int64)
+
+    @property
+    def covariate_counts(self) -> NDArray[np.int64]:
+        """How many covariates each series has. int64 [series]."""
+        if isinstance(self.series, StoredSeries):
+            return self.series.pick(self.series.store.covariate_counts)
+        counts = [0 if one.covariates is None else len(one.covariates) for one in self.series]
+        return np.array(counts, np.int64)
 
     def subset(self, keep: NDArray[np.bool_]) -> SeriesSet:
         """The set with the series that the mask `keep` [series] chooses, in order."""

@@ -64,6 +64,12 @@ class SeriesStore:
         aliases: NDArray[np.str_] = self._index["aliases"][self._index["frequency"]]
         return aliases
 
+    @property
+    def covariate_counts(self) -> NDArray[np.int64]:
+        """How many covariates each series has. int64 [series]."""
+        counts: NDArray[np.int64] = self._index["covariate_counts"]
+        return counts
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laglite.errors import InputError
-from laglite.frequency import Frequency
+from laglite.frequency import Frequency, parse_frequency
 from laglite.tokens import TimeAxis
 from laglite_train.coarser import coarser_series
 from laglite_train.corpus import Series, SeriesSet
@@ -28,8 +28,9 @@ class SamplingConfig:
 
     A stratum is the series of one frequency in one data set. Strata are drawn by `weighting`: in
     proportion to their number of `series` (the paper's rule), of `points`, to points **
-    `temperature`, or `equal`. `frequency_balance` moves from these weights (0) to the same total
-    weight for every frequency (1). Then come a series of the stratum and the end of its history.
+    `temperature`, or `equal`. `frequency_shares` gives some frequencies ("h", "15min", "MS") a
+    share of all windows; the others keep theirs of the rest. Then come a series of the stratum
+    and the end of its history.
 
     `context_lengths` are drawn per batch (repeat one to weigh it). A share `short_history` of the
     windows loses the older part of its history, a share `calendar_dropout` its time stamps, so
@@ -43,7 +44,7 @@ class SamplingConfig:
     context_lengths: tuple[int, ...] = (64,)
     weighting: str = "temperature"
     temperature: float = 0.3
-    frequency_balance: float = 0.0
+    frequency_shares: dict[str, float] = field(default_factory=dict)
     coarser: float = 0.0
     synthetic: float = 0.0
     short_history: float = 0.15
@@ -88,6 +89,30 @@ def trainable(corpus: Sequence[SeriesSet], horizon: int) -> list[SeriesSet]:
     return kept
 
 
+def check_covariates(strata: Sequence[SeriesSet], wanted: int) -> None:
+    """Whether a model of `wanted` covariates can be trained on these strata.
+
+    A series has all of them or none: then its features are 0. Raises InputError that names the
+    stratum, or if a model that wants covariates would see none at all.
+    """
+    if not wanted:
+        return
+    known = False
+    for group in strata:
+        counts = group.covariate_counts
+        wrong = counts[(counts != 0) & (counts != wanted)]
+        if len(wrong):
+            raise InputError(
+                f"data set {group.name!r} has series with {wrong[0]} covariates where "
+                f"model.num_covariates is {wanted}; a series needs all of them, or none"
+            )
+        known = known or bool(counts.any())
+    if not known:
+        raise InputError(
+            f"model.num_covariates is {wanted}, but no series of the data has covariates"
+        )
+
+
 def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDArray[np.float64]:
     """The chance of each stratum, summing to 1."""
     points = np.array([group.points for group in strata], np.float64)
@@ -98,15 +123,32 @@ def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDAr
         "equal": np.ones(len(strata)),
     }[config.weighting]
     weights = weights / weights.sum()
-    freqs = np.array([str(group.freqs[0]) for group in strata])
-    for freq in np.unique(freqs):
-        members = freqs == freq
-        weights[members] /= weights[members].sum() ** config.frequency_balance
+    grids = [_grid(str(group.freqs[0])) for group in strata]
+    listed = np.zeros(len(strata), bool)
+    for alias, share in config.frequency_shares.items():
+        members = np.array([grid == _grid(alias) for grid in grids])
+        listed |= members
+        if members.any():
+            weights[members] *= share / weights[members].sum()
+    rest = max(0.0, 1 - sum(config.frequency_shares.values()))
+    if not listed.all():
+        weights[~listed] *= rest / weights[~listed].sum()
     return weights / weights.sum()
 
 
+def _grid(alias: str) -> tuple[str, int] | None:
+    """Unit and multiple of a frequency, whatever it is called; None without one."""
+    if not alias:
+        return None
+    freq = parse_frequency(alias)
+    return freq.unit, freq.multiple
+
+
 class Draws:
-    """Draws raw windows; each is a function of the generator's state alone."""
+    """Draws raw windows; each is a function of the generator's state alone.
+
+    `hold_out` keeps every series' end from training; without, the corpus was cut before.
+    """
 
     def __init__(
         self,
@@ -115,9 +157,13 @@ class Draws:
         synthetic: SyntheticConfig,
         *,
         max_lag: int,
+        num_covariates: int = 0,
+        hold_out: bool = True,
     ) -> None:
+        self.hold_out = hold_out
         self.strata, self.config, self.max_lag = trainable(corpus, config.horizon), config, max_lag
-        self.synthetic = synthetic
+        self.synthetic, self.num_covariates = synthetic, num_covariates
+        check_covariates(self.strata, num_covariates)
         self.weights = stratum_weights(self.strata, config)
         self._ladder = np.cumsum(self.weights)
 
@@ -132,10 +178,19 @@ class Draws:
         if random.random() < self.config.synthetic and series.axis.freq is not None:
             source, series = SYNTHETIC, self._synthetic(random, series.axis.freq, context)
         else:
-            series = _before_held_out(series, self.config.horizon)
+            series = self._before_held_out(series)
             if random.random() < self.config.coarser:
                 series = coarser_series(series, random)
         return self._cut(random, series, source, context)
+
+    def _before_held_out(self, series: Series) -> Series:
+        usable = len(series.values)
+        if self.hold_out:
+            usable -= held_out(usable, self.config.horizon)
+        covariates = None
+        if self.num_covariates and series.covariates is not None:
+            covariates = series.covariates[:, :usable]
+        return Series(series.item_id, series.axis, series.values[:usable], covariates)
 
     def _synthetic(self, random: np.random.Generator, freq: Frequency, context: int) -> Series:
         """A generated series of at most the length of a window."""
@@ -165,12 +220,6 @@ class Draws:
         stop = min(end + horizon, usable)
         covariates = None if series.covariates is None else series.covariates[:, begin:stop]
         return RawWindow(series.values[begin:stop], end - begin, axis, source, covariates)
-
-
-def _before_held_out(series: Series, horizon: int) -> Series:
-    usable = len(series.values) - held_out(len(series.values), horizon)
-    covariates = None if series.covariates is None else series.covariates[:, :usable]
-    return Series(series.item_id, series.axis, series.values[:usable], covariates)
 
 
 def log_uniform(random: np.random.Generator, low: int, high: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from laglite.errors import LagliteError
 from laglite.spec import ModelSpec
@@ -66,20 +66,35 @@ class ForecastModule(lightning.LightningModule):
         return (losses - batch.scale.log()) * batch.weights
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The batch's mean loss; over all processes, gradients are those of one large batch."""
-        losses, count = self._losses(batch), batch.weights.sum()
-        if self.trainer.world_size > 1:
-            count = self.trainer.strategy.reduce(count, reduce_op="mean")
-        loss = losses.sum() / count.clamp_min(1.0)
-        if not torch.isfinite(loss):
-            raise LagliteError(self._not_finite(losses, batch))
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.tokens), sync_dist=True)
-        return loss
+        """The batch's mean loss; over all processes, gradients are those of one large batch.
+
+        Raises LagliteError, in every process alike, where the loss is not finite.
+        """
+        losses = self._losses(batch)
+        total, count = self._over_processes(
+            torch.stack([losses.detach().sum(), batch.weights.sum()]), "mean"
+        )
+        count = count.clamp_min(1.0)
+        if not torch.isfinite(total):
+            raise LagliteError(self._not_finite(losses.detach(), batch))
+        self.log("train_loss", total / count, prog_bar=True, batch_size=len(batch.tokens))
+        return losses.sum() / count
+
+    def _over_processes(self, values: Tensor, operation: str) -> Tensor:
+        if self.trainer.world_size == 1:
+            return values
+        reduced: Tensor = self.trainer.strategy.reduce(values, reduce_op=operation)
+        return reduced
 
     def _not_finite(self, losses: Tensor, batch: Batch) -> str:
+        names = [*self.names, "synthetic"]  # source -1 is the last
+        found = torch.zeros(len(names), device=losses.device)
         rows = ~torch.isfinite(losses).all(dim=1)
-        places = batch.sources[rows if rows.any() else slice(None)].unique().tolist()
-        sets = ", ".join("synthetic" if place < 0 else self.names[place] for place in places)
+        found.index_add_(0, batch.sources.remainder(len(names)), rows.float())
+        places = self._over_processes(found, "sum").nonzero().flatten().tolist()
+        sets = (
+            ", ".join(names[place] for place in places) or "no single one: their sum is too large"
+        )
         return (
             f"the loss is not finite at step {self.global_step}, in windows of: {sets}; look at "
             "these data sets, lower sampling.largest_value or optimiser.learning_rate"
@@ -94,11 +109,21 @@ class ForecastModule(lightning.LightningModule):
         self._sums[1].index_add_(0, batch.sources, batch.weights.sum(dim=1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean loss of each data set, and `val_loss`, the mean over data sets."""
-        totals, counts = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        seen = counts > 0
+        """Log the mean loss of each data set, and `val_loss`, the mean over data sets.
+
+        Raises LagliteError where one is not finite: weights without a use are not saved.
+        """
+        totals, counts = self._over_processes(self._sums, "sum")
+        seen = (counts > 0).nonzero().flatten().tolist()
         means = totals[seen] / counts[seen]
-        for place, mean in zip(seen.nonzero().flatten().tolist(), means, strict=True):
+        finite = torch.isfinite(means)
+        if not finite.all():
+            sets = ", ".join(self.names[seen[i]] for i in (~finite).nonzero().flatten().tolist())
+            raise LagliteError(
+                f"the validation loss is not finite after step {self.global_step}, for: {sets}; "
+                "lower optimiser.learning_rate, or look at these data sets"
+            )
+        for place, mean in zip(seen, means, strict=True):
             self.log(f"val_loss/{self.names[place]}", mean)
         self.log("val_loss", means.mean(), prog_bar=True)
 
@@ -115,26 +140,45 @@ class ForecastModule(lightning.LightningModule):
 class WindowData(lightning.LightningDataModule):
     """Training batches of the current epoch, and the fixed validation windows.
 
-    Every process takes its own rows of each batch, and its own validation windows.
+    Every process takes its own rows of each batch, and its own validation windows. With
+    `validation` those are its batches, and all of `corpus` is trained on.
     """
 
-    def __init__(self, corpus: Sequence[SeriesSet], spec: ModelSpec, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        corpus: Sequence[SeriesSet],
+        spec: ModelSpec,
+        config: TrainConfig,
+        validation: Dataset[Batch] | None = None,
+    ) -> None:
         super().__init__()
         self.corpus, self.spec, self.config = corpus, spec, config
+        self.validation = validation
 
     @property
     def _place(self) -> tuple[int, int]:
-        """This process' number and how many there are."""
+        """The number of this process, and how many there are."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
+    def check(self) -> None:
+        """Draw one batch and the validation windows. Raises InputError if that cannot be done."""
+        self._training_batches(0)[0]
+        self._validation_batches()
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        run = self.config.run
         epoch = self.trainer.current_epoch if self.trainer else 0
+        return _loader(self._training_batches(epoch), self.config.run.workers)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return _loader(self._validation_batches(), 0)
+
+    def _training_batches(self, epoch: int) -> TrainingBatches:
+        run = self.config.run
         first = epoch * run.steps_per_epoch
         rank, world = self._place
-        batches = TrainingBatches(
+        return TrainingBatches(
             self.corpus,
             self.spec,
             self.config.sampling,
@@ -143,15 +187,17 @@ class WindowData(lightning.LightningDataModule):
             seed=run.seed,
             synthetic=self.config.synthetic,
             augmentation=self.config.augmentation,
+            hold_out=self.validation is None,
             rank=rank,
             world=world,
         )
-        return _loader(batches, run.workers)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def _validation_batches(self) -> Dataset[Batch]:
+        if self.validation is not None:
+            return self.validation
         run = self.config.run
         rank, world = self._place
-        batches = ValidationBatches(
+        return ValidationBatches(
             trainable(self.corpus, self.config.sampling.horizon),
             self.spec,
             self.config.sampling,
@@ -160,10 +206,9 @@ class WindowData(lightning.LightningDataModule):
             rank=rank,
             world=world,
         )
-        return _loader(batches, 0)
 
 
-def _loader(batches: TrainingBatches | ValidationBatches, workers: int) -> DataLoader[Batch]:
+def _loader(batches: Dataset[Batch], workers: int) -> DataLoader[Batch]:
     return DataLoader(
         batches,
         batch_size=None,

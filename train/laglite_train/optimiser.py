@@ -1,4 +1,4 @@
-"""The optimiser of a run: AdamW, or Muon for the blocks' matrices, and the learning rate's course."""
+"""The optimiser: AdamW, or Muon for the blocks' matrices; the course of the learning rate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class OptimiserConfig:
 
     `name`: "adamw", or "muon": orthogonalised momentum (Jordan et al. 2024) with
     `matrix_learning_rate` for the matrices inside the blocks, AdamW for the rest. The rate warms
-    up linearly over `warmup_steps` and decays along a cosine to `final_share` of itself.
+    up linearly over `warmup_steps`; over the last `decay_share` of the steps after that (1: all)
+    it decays along a cosine to `final_share` of itself.
     `average` is the decay of the exponential moving average of weights that is validated and
     exported (0: none).
     """
@@ -31,6 +32,7 @@ class OptimiserConfig:
     matrix_learning_rate: float = 0.02
     weight_decay: float = 0.01
     warmup_steps: int = 200
+    decay_share: float = 1.0
     final_share: float = 0.0
     gradient_clip: float = 1.0
     average: float = 0.998
@@ -101,8 +103,9 @@ def rate_factor(config: OptimiserConfig, total: int) -> Callable[[int], float]:
     def factor(step: int) -> float:
         if step < config.warmup_steps:
             return (step + 1) / config.warmup_steps
-        progress = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        decay = config.decay_share * (total - config.warmup_steps)
+        progress = 1 - (total - step) / max(1.0, decay)
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))
         return config.final_share + (1 - config.final_share) * cosine
 
     return factor

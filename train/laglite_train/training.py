@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -12,22 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     EMAWeightAveraging,
     ModelCheckpoint,
-    TQDMProgressBar,
+    RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import Dataset
 
-from laglite.errors import InputError
+from laglite.errors import InputError, LagliteWarning
 from laglite_train.config import TrainConfig
 from laglite_train.corpus import SeriesSet, read_corpus
 from laglite_train.draws import trainable
 from laglite_train.lightning_module import ForecastModule, WindowData
 from laglite_train.model import LagLlama
+from laglite_train.processes import limit_threads, plan_processes
+from laglite_train.resume import check_resumable
+from laglite_train.windows import Batch
 
 SHORTEST_SERIES = 8
 
@@ -46,6 +48,7 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     if last.is_file() and not resume:
         raise InputError(f"{last} exists: add --resume to go on, or choose another output")
     corpus = read_corpus([Path(path) for path in config.data], shortest=SHORTEST_SERIES)
+    _tell_left_out(corpus, config.sampling.horizon)
     lightning.seed_everything(config.run.seed, verbose=False)
     model = LagLlama(config.model)
     model.initialise()
@@ -59,11 +62,31 @@ def fit(
     *,
     resume_from: Path | None,
     progress: bool,
+    validation: Dataset[Batch] | None = None,
 ) -> Path:
-    """Train `model` on `corpus` and return the best checkpoint; see `train`."""
+    """Train `model` on `corpus` and return the best checkpoint; see `train`.
+
+    Validation is on the end of each series, which is kept from training; or, where they are given,
+    on the batches of `validation` (one process), and training on all of `corpus`.
+
+    Raises InputError for data or a machine that the config does not fit, LagliteError where the
+    loss is not finite, KeyboardInterrupt where the run is stopped; `last.ckpt` then holds it as of
+    the end of its last whole epoch.
+    """
     run, output = config.run, Path(config.output)
     quiet_lightning()
-    torch.set_num_threads(run.threads or os.cpu_count() or 1)
+    processes = plan_processes(run)
+    limit_threads(processes)
+    data = WindowData(corpus, model.spec, config, validation)
+    data.check()
+    names = [group.name for group in trainable(corpus, config.sampling.horizon)]
+    module = ForecastModule(model, config.optimiser, run, names, provenance(config, corpus))
+    if resume_from is not None:
+        check_resumable(resume_from, model.spec, module.hparams["training"])
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made ({error.strerror}); change output") from error
     best = ModelCheckpoint(
         dirpath=output, filename="best", monitor="val_loss", enable_version_counter=False
     )
@@ -75,14 +98,14 @@ def fit(
     if run.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=run.patience))
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+        callbacks.append(RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}))
     table = CSVLogger(str(output), name="logs")  # a resumed run logs beside the first
     board = TensorBoardLogger(str(output), name="logs", version=f"version_{table.version}")
     trainer = lightning.Trainer(
-        accelerator="auto",
-        devices=run.devices,
-        num_nodes=run.nodes,
-        strategy="ddp" if run.devices * run.nodes > 1 else "auto",
+        accelerator=processes.accelerator,
+        devices=processes.devices,
+        num_nodes=processes.nodes,
+        strategy=processes.strategy,
         use_distributed_sampler=False,  # TrainingBatches takes its own rows
         max_epochs=run.epochs,
         precision=run.precision,  # type: ignore[arg-type]
@@ -97,18 +120,31 @@ def fit(
     )
     if run.compile:
         model.compile()
-    names = [group.name for group in trainable(corpus, config.sampling.horizon)]
-    module = ForecastModule(model, config.optimiser, run, names, provenance(config, corpus))
     try:
         trainer.fit(
             module,
-            datamodule=WindowData(corpus, model.spec, config),
+            datamodule=data,
             ckpt_path=None if resume_from is None else str(resume_from),
             weights_only=True,
         )
     except SystemExit as error:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from error
+    except InputError as error:  # torch puts the traceback of a worker before the message
+        message = str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2]
+        raise InputError(message.strip()) from error
     return Path(best.best_model_path)
+
+
+def _tell_left_out(corpus: Sequence[SeriesSet], horizon: int) -> None:
+    """Warn of data sets of which no series can be trained on."""
+    kept = {group.name for group in trainable(corpus, horizon)}
+    for name in (part.name for group in corpus for part in group.by_frequency()):
+        if name not in kept:
+            warnings.warn(
+                f"data set {name!r} is skipped: nothing is observed before its held-out end",
+                LagliteWarning,
+                stacklevel=2,
+            )
 
 
 class Throughput(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,10 +58,18 @@ class TrainingBatches(Dataset[Batch]):
         seed: int,
         synthetic: SyntheticConfig | None = None,
         augmentation: AugmentationConfig | None = None,
+        hold_out: bool = True,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.draws = Draws(corpus, config, synthetic or SyntheticConfig(), max_lag=spec.max_lag)
+        self.draws = Draws(
+            corpus,
+            config,
+            synthetic or SyntheticConfig(),
+            max_lag=spec.max_lag,
+            num_covariates=spec.num_covariates,
+            hold_out=hold_out,
+        )
         self.spec, self.config = spec, config
         self.augmentation = augmentation or AugmentationConfig()
         self.steps, self.seed = steps, seed
@@ -94,6 +103,7 @@ class TrainingBatches(Dataset[Batch]):
                 raw.values[raw.past :],
                 context,
                 raw.source,
+                raw.covariates,
             )
             if window is not None and window.largest <= self.config.largest_value:
                 return window
@@ -104,7 +114,11 @@ class TrainingBatches(Dataset[Batch]):
 
 
 class ValidationBatches(Dataset[Batch]):
-    """The held-out end of series, the same windows in every run: at most `per_set` a stratum."""
+    """The held-out end of series, the same windows in every run: at most `per_set` a stratum.
+
+    `world` processes that each take every `world`-th window have equally many batches; windows of
+    weight 0 fill up the last. Raises InputError if no held-out end can be validated on.
+    """
 
     def __init__(
         self,
@@ -119,7 +133,7 @@ class ValidationBatches(Dataset[Batch]):
     ) -> None:
         context = config.context_lengths[0]
         self.length = context + config.horizon - 1
-        windows = []
+        windows: list[EncodedWindow] = []
         for source, group in enumerate(strata):
             step = max(1, len(group.series) // per_set)
             for place in range(0, len(group.series), step)[:per_set]:
@@ -128,12 +142,22 @@ class ValidationBatches(Dataset[Batch]):
                 begin = max(0, end - spec.max_lag - context)
                 axis = series.axis.shifted(begin) if begin else series.axis
                 future = series.values[end:]
+                covariates = None
+                if spec.num_covariates and series.covariates is not None:
+                    covariates = series.covariates[:, begin:]
                 window = encode_window(
-                    spec, series.values[begin:end], axis, future, context, source
+                    spec, series.values[begin:end], axis, future, context, source, covariates
                 )
                 if window is not None and window.largest <= config.largest_value:
                     window.weights[: len(window.weights) - len(future)] = 0.0
                     windows.append(window)
+        if not any(window.weights.any() for window in windows):
+            raise InputError(
+                "no series has an observed value in its held-out end to validate on, within "
+                f"sampling.largest_value {config.largest_value:g}"
+            )
+        blank = dataclasses.replace(windows[0], weights=np.zeros_like(windows[0].weights))
+        windows += [blank] * (-len(windows) % world)
         windows = windows[rank::world]
         self.batches = [windows[i : i + batch_size] for i in range(0, len(windows), batch_size)]
 
@@ -169,14 +193,23 @@ def encode_window(
     future: NDArray[np.float32],
     context: int,
     source: int = 0,
+    covariates: NDArray[np.float32] | None = None,
 ) -> EncodedWindow | None:
     """Tokens, next values and weights of `history` [past] and the `future` after it.
 
-    `axis` is the time of the history's first value. None where the history holds no value.
+    `axis` is the time of the history's first value; `covariates` [num, past + future] begin there
+    too. None where the history, as far as the model looks back, holds no value.
     """
-    if np.isnan(history).all():
+    if np.isnan(history[-(spec.max_lag + context) :]).all():
         return None
-    prompt = encode(spec, history.astype(np.float64), axis, context, future[:-1].astype(np.float64))
+    prompt = encode(
+        spec,
+        history.astype(np.float64),
+        axis,
+        context,
+        future[:-1].astype(np.float64),
+        None if covariates is None else covariates.T.astype(np.float64),
+    )
     known = np.concatenate([history, future])
     following = np.full(len(prompt.tokens), np.nan, np.float32)
     available = known[-len(prompt.tokens) :]
