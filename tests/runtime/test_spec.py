@@ -21,6 +21,18 @@ def test_the_release_configuration_has_the_published_number_of_weights() -> None
     assert (spec.num_features, spec.num_parameters) == (92, 2_449_299)
 
 
+def test_heads_of_several_parts_number_their_arguments(small_spec: ModelSpec) -> None:
+    mixture, spline = (
+        dataclasses.replace(small_spec, head=head) for head in ("mixtureT", "spline")
+    )
+    assert mixture.arguments == (
+        *("weight_1", "weight_2", "weight_3", "df_1", "df_2", "df_3"),
+        *("loc_1", "loc_2", "loc_3", "scale_1", "scale_2", "scale_3"),
+    )
+    assert spline.arguments[:3] == ("loc", "scale", "width_1")
+    assert (len(spline.arguments), spline.arguments[-1]) == (25, "slope_7")
+
+
 @pytest.mark.parametrize(("width", "hidden"), [(144, 512), (32, 256), (96, 256), (192, 512)])
 def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: int) -> None:
     assert default_mlp_width(width) == hidden
