@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -40,17 +40,16 @@ def export_bundle(
     license_name: str,
     summary: Mapping[str, Any],
     overwrite: bool = False,
+    evaluate: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
     The graphs are validated against PyTorch before `output` appears, whole. `summary` holds the
-    manifest's "training" and "evaluation" parts. Raises InputError if `output` exists or cannot
-    be written, BundleError if the graphs differ from PyTorch by more than 1e-4.
+    manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
+    validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
+    written, BundleError if the graphs differ from PyTorch by more than 1e-4.
     """
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists; choose another --output, or add --overwrite")
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise InputError(f"{output} exists and is no bundle: not replaced; choose another --output")
+    check_output(output, overwrite=overwrite)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         build = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
@@ -62,6 +61,8 @@ def export_bundle(
         write_cases(build / VERIFICATION, make_cases(model))
         _write_manifest(build, model.spec, name, license_name, summary, 0.0)
         difference = _validate(build)
+        if evaluate is not None:
+            summary = {**summary, **evaluate(build)}
         _write_manifest(build, model.spec, name, license_name, summary, difference)
         build.chmod(0o755)
         if output.exists():
@@ -75,6 +76,14 @@ def export_bundle(
         shutil.rmtree(build, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
     return difference
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise InputError if `output` exists, but for a bundle that may be overwritten."""
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists; choose another --output, or add --overwrite")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise InputError(f"{output} exists and is no bundle: not replaced; choose another --output")
 
 
 def _write_graphs(build: Path, model: LagLlama, name: str) -> None:

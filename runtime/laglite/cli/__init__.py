@@ -18,6 +18,7 @@ COMMANDS = {
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
     "train": "laglite_train.cli:train",
+    "finetune": "laglite_export.finetune_cli:finetune",
 }
 
 

@@ -169,7 +169,7 @@ def run_backtests(
 
             try:
                 cut = rolling_windows(series, dataset.horizon, windows, dataset.season, say)
-                with _progress(dataset.name, len(cut) * (len(methods) + 2)) as advance:
+                with progress_bar(dataset.name, len(cut) * (len(methods) + 2)) as advance:
                     results[dataset.name] = compare(cut, methods, quantiles, advance)
             except InputError as error:
                 where = dataset.name if dataset.path == "-" else dataset.path
@@ -180,7 +180,7 @@ def run_backtests(
 
 
 @contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[int], Any]]:
+def progress_bar(name: str, total: int) -> Iterator[Callable[[int], Any]]:
     """A bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:

@@ -1,0 +1,179 @@
+"""From a trained model to a fine-tuned bundle: weights in, backtests beside, a bundle out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laglite.bundle import locate, open_bundle
+from laglite.evaluation.backtest import Backtest, compare, model_method
+from laglite.evaluation.report import as_json
+from laglite.evaluation.windows import rolling_windows
+from laglite.forecaster import Forecaster
+from laglite_export.bundle_weights import load_bundle_model
+from laglite_export.bundle_writer import export_bundle
+from laglite_train.checkpoint import load_checkpoint
+from laglite_train.finetuning import FineTuneConfig
+from laglite_train.finetuning_search import Outcome
+from laglite_train.model import LagLlama
+from laglite_train.time_split import TimeSplit
+
+FINE_TUNED = "fine-tuned"
+KEPT = "kept as it was"
+ZERO_SHOT = "zero-shot"
+UNSPECIFIED = "unspecified"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is fine-tuned: a network, where its bundle is (None: a checkpoint), what is known."""
+
+    model: LagLlama
+    bundle: Path | None
+    name: str
+    license_name: str
+    training: Mapping[str, Any]
+
+
+def load_base(source: str) -> Base:
+    """A checkpoint file, a bundle directory or a shipped model's name.
+
+    Raises CheckpointError, BundleError.
+    """
+    path = Path(source)
+    if path.is_file() or path.suffix == ".ckpt":
+        loaded = load_checkpoint(path)
+        training = {"origin": loaded.origin, **loaded.training}
+        return Base(loaded.model, None, path.stem, UNSPECIFIED, training)
+    bundle = open_bundle(locate(source))
+    return Base(
+        load_bundle_model(bundle),
+        bundle.path,
+        bundle.name,
+        str(bundle.manifest.get("license", UNSPECIFIED)),
+        bundle.manifest.get("training") or {},
+    )
+
+
+@dataclass(frozen=True)
+class BacktestSettings:
+    """How both models are measured on what was held back."""
+
+    samples: int = 100
+    seed: int = 0
+    season: int | None = None
+    threads: int | None = None
+
+
+def export_tuned(
+    outcome: Outcome,
+    base: Base,
+    split: TimeSplit,
+    config: FineTuneConfig,
+    settings: BacktestSettings,
+    output: Path,
+    *,
+    name: str,
+    license_name: str,
+    overwrite: bool,
+    progress: Callable[[int], None] = lambda windows: None,
+) -> Backtest:
+    """Export the best network, measured beside `base` on what `split` held back.
+
+    The manifest's "training" says how it came about, its "evaluation" how good it is. Nothing is
+    written if anything fails. Raises InputError, BundleError (see `export_bundle`).
+    """
+    results: list[Backtest] = []
+
+    def evaluate(bundle: Path) -> Mapping[str, Any]:
+        with _zero_shot(base, settings) as zero_shot:
+            tuned = Forecaster.load(bundle, threads=settings.threads)
+            results.append(_compare(outcome, split, settings, tuned, zero_shot, progress))
+        told = dataclasses.asdict(settings) | {"windows": split.windows}
+        return {"evaluation": as_json({split.name: results[0]}, told)}
+
+    export_bundle(
+        outcome.best.model,
+        output,
+        name=name,
+        license_name=license_name,
+        summary={"training": provenance(outcome, base, split, config)},
+        overwrite=overwrite,
+        evaluate=evaluate,
+    )
+    return results[0]
+
+
+def provenance(
+    outcome: Outcome, base: Base, split: TimeSplit, config: FineTuneConfig
+) -> dict[str, Any]:
+    """How a fine-tuned model came about, as plain values for its manifest."""
+    best = outcome.best
+    settings = dataclasses.asdict(config)
+    settings["learning_rate"] = best.learning_rate
+    settings["sampling"] = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in settings["sampling"].items()
+    } | {"horizon": split.horizon, "context_lengths": [best.context]}
+    training = split.training
+    return {
+        "origin": "fine-tuned" if outcome.improved else "fine-tuning did not improve it",
+        "base": {
+            "name": base.name,
+            "license": base.license_name,
+            "context_length": base.model.spec.context_length,
+            "training": dict(base.training),
+        },
+        "data": [
+            {"name": split.name, "series": len(training.series), "points": training.points}
+        ],
+        "split": {
+            "horizon": split.horizon,
+            "held_back_windows": split.windows,
+            "validation_windows": split.validation_windows,
+        },
+        "context_length": best.context,
+        "steps": best.steps,
+        "validation_loss": best.loss,
+        "validation_loss_zero_shot": outcome.zero_shot.loss,
+        "trials": [
+            {**dataclasses.asdict(trial), "loss": trial.loss if trial.loss < float("inf") else None}
+            for trial in outcome.trials
+        ],
+        **settings,
+        "steps_planned": config.steps,
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _zero_shot(base: Base, settings: BacktestSettings) -> Iterator[Forecaster]:
+    """The base as a forecaster; a checkpoint becomes a bundle for as long as it is needed."""
+    if base.bundle is not None:
+        yield Forecaster.load(base.bundle, threads=settings.threads)
+        return
+    with tempfile.TemporaryDirectory(prefix="laglite-finetune-") as folder:
+        path = Path(folder) / "base"
+        export_bundle(base.model, path, name=base.name, license_name=UNSPECIFIED, summary={})
+        yield Forecaster.load(path, threads=settings.threads)
+
+
+def _compare(
+    outcome: Outcome,
+    split: TimeSplit,
+    settings: BacktestSettings,
+    tuned: Forecaster,
+    zero_shot: Forecaster,
+    progress: Callable[[int], None],
+) -> Backtest:
+    windows = rolling_windows(split.held_back, split.horizon, split.windows, settings.season)
+    label = FINE_TUNED if outcome.improved else KEPT
+    methods = {
+        name: model_method(forecaster, None, settings.samples, settings.seed)
+        for name, forecaster in ((label, tuned), (ZERO_SHOT, zero_shot))
+    }
+    return compare(windows, methods, progress=progress)

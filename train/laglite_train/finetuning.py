@@ -1,0 +1,206 @@
+"""Fine-tuning: a trained network moved a little further, on the past of a few series."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from laglite.errors import InputError
+from laglite.spec import ModelSpec
+from laglite_train.checkpoint import load_checkpoint
+from laglite_train.config import RunConfig, TrainConfig
+from laglite_train.distributions import negative_log_likelihood
+from laglite_train.draws import SamplingConfig
+from laglite_train.model import LagLlama
+from laglite_train.optimiser import OptimiserConfig
+from laglite_train.time_split import SplitValidation, TimeSplit
+from laglite_train.training import fit
+from laglite_train.windows import Batch
+
+INHERITED = ("short_history", "calendar_dropout", "largest_value")  # of the base's sampling
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """How a network is fine-tuned.
+
+    `steps` of AdamW at `learning_rate`, in epochs of `steps_per_epoch` with a validation after
+    each; it ends early after `patience` epochs without a better loss. `freeze` leaves weights as
+    they are: "none", all but the "head" (final norm and projection), or all but head and the last
+    K blocks ("last-K"). `average` is the decay of the average of weights. `sampling` holds what
+    windows inherit from how the network was trained before (see `inherited_sampling`).
+    """
+
+    learning_rate: float = 3e-4
+    steps: int = 400
+    steps_per_epoch: int = 20
+    patience: int = 6
+    batch_size: int = 32
+    freeze: str = "none"
+    average: float = 0.9
+    weight_decay: float = 0.01
+    seed: int = 0
+    threads: int | None = None
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network, and its loss on the validation windows; 0 `steps`: as it came.
+
+    The loss is in data units, so that it can be compared over contexts; infinite where it is not
+    finite.
+    """
+
+    model: LagLlama
+    learning_rate: float
+    steps: int
+    loss: float
+
+    @property
+    def context(self) -> int:
+        """Tokens of the prompt."""
+        return self.model.spec.context_length
+
+
+def fine_tune(
+    model: LagLlama, split: TimeSplit, config: FineTuneConfig, *, progress: bool
+) -> Candidate:
+    """Train a copy of `model` on `split`, with the context length of its specification.
+
+    Returns the weights of the epoch with the best validation loss. The same seed gives the same
+    weights. Raises InputError for an unknown `freeze` and an impossible context, LagliteError if
+    the loss is not finite.
+    """
+    spec = model.spec
+    copy = with_context(model, spec.context_length).train()
+    freeze(copy, config.freeze)
+    batches = SplitValidation(split, spec, spec.context_length, config.batch_size)
+    with tempfile.TemporaryDirectory(prefix="laglite-finetune-") as folder:
+        settings = _train_config(spec, split, config, folder)
+        path = fit(
+            copy, settings, [split.training], resume_from=None, progress=progress,
+            validation=batches,
+        )  # fmt: skip
+        steps = int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
+        trained = load_checkpoint(path).model
+    return Candidate(trained, config.learning_rate, steps, validation_loss(trained, batches))
+
+
+def as_it_came(model: LagLlama, split: TimeSplit, context: int, batch_size: int) -> Candidate:
+    """The network without training, at another context."""
+    same = with_context(model, context)
+    batches = SplitValidation(split, same.spec, context, batch_size)
+    return Candidate(same, 0.0, 0, validation_loss(same, batches))
+
+
+def with_context(model: LagLlama, context: int) -> LagLlama:
+    """A copy of the network whose default context is `context` tokens."""
+    copy = LagLlama(dataclasses.replace(model.spec, context_length=context))
+    copy.load_state_dict(model.state_dict())
+    return copy.eval()
+
+
+def check_context(spec: ModelSpec, context: int, horizon: int) -> None:
+    """Raise InputError if a prompt of `context` tokens and the horizon do not fit the model."""
+    most = spec.max_context_length
+    if context < 1 or context + horizon - 1 > most:
+        raise InputError(
+            f"context {context} and horizon {horizon} need {context + horizon - 1} positions, but "
+            f"this model has {most}: shorten one of them"
+        )
+
+
+def freeze(model: LagLlama, rule: str) -> int:
+    """Leave only some weights trainable, as `FineTuneConfig.freeze` says; return their number.
+
+    Raises InputError for an unknown rule, or more blocks than there are.
+    """
+    blocks = len(model.transformer["h"])
+    match = re.fullmatch(r"last-(\d+)", rule)
+    if rule not in ("none", "head") and match is None:
+        raise InputError(f"freeze {rule!r} is not known; one of: none, head, last-K (K blocks)")
+    last = int(match.group(1)) if match else 0
+    if match and not 1 <= last <= blocks:
+        raise InputError(f"freeze {rule!r}: the model has {blocks} blocks; choose 1 to {blocks}")
+    if rule != "none":
+        model.requires_grad_(False)
+        trained = [model.transformer["ln_f"], model.param_proj]
+        trained += list(model.transformer["h"])[blocks - last :]
+        for module in trained:
+            module.requires_grad_(True)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def inherited_sampling(spec: ModelSpec, training: Mapping[str, Any]) -> SamplingConfig:
+    """How windows are drawn, as far as the network was trained so before.
+
+    `training` is a checkpoint's or a bundle's record of it. Without one, windows lose history and
+    time stamps if the specification says that the network knows such windows.
+    """
+    defaults = SamplingConfig()
+    known = training.get("sampling")
+    found = known if isinstance(known, Mapping) else {
+        "short_history": defaults.short_history if spec.history == "carry" else 0.0,
+        "calendar_dropout": defaults.calendar_dropout if spec.calendar_optional else 0.0,
+    }  # fmt: skip
+    numbers = {
+        name: float(found[name])
+        for name in INHERITED
+        if isinstance(found.get(name), (int, float)) and found[name] >= 0
+    }
+    return dataclasses.replace(defaults, **numbers)
+
+
+@torch.no_grad()
+def validation_loss(model: LagLlama, batches: Dataset[Batch]) -> float:
+    """Mean negative log-likelihood of the validation windows' values, in data units."""
+    total = count = 0.0
+    for place in range(len(batches)):  # type: ignore[arg-type]
+        batch = batches[place]
+        arguments = {name: each.float() for name, each in model(batch.tokens).items()}
+        losses = negative_log_likelihood(
+            model.spec.head, arguments, batch.values, batch.loc, batch.scale
+        )
+        total += float((losses * batch.weights).double().sum())
+        count += float(batch.weights.double().sum())
+    mean = total / count
+    return mean if math.isfinite(mean) else math.inf
+
+
+def _train_config(
+    spec: ModelSpec, split: TimeSplit, config: FineTuneConfig, folder: str
+) -> TrainConfig:
+    epochs = max(1, round(config.steps / config.steps_per_epoch))
+    return TrainConfig(
+        model=spec,
+        data=(split.name,),
+        output=str(Path(folder) / "run"),
+        sampling=dataclasses.replace(
+            config.sampling, horizon=split.horizon, context_lengths=(spec.context_length,)
+        ),
+        optimiser=OptimiserConfig(
+            name="adamw",
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            warmup_steps=min(20, config.steps // 10),
+            average=config.average,
+        ),
+        run=RunConfig(
+            epochs=epochs,
+            steps_per_epoch=min(config.steps_per_epoch, config.steps),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            threads=config.threads,
+            patience=config.patience,
+        ),
+    )
