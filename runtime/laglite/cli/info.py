@@ -36,6 +36,7 @@ def info(model: str | None) -> None:
         ("context", f"{spec.context_length} (at most {spec.max_positions or 'any'} with horizon)"),
         ("rules", f"scaling {spec.scaling}, history {spec.history}"),
         ("calendar", _calendar(spec.calendar, spec.calendar_optional)),
+        ("covariates", str(spec.num_covariates or "none")),
         ("made with", ", ".join(f"{k} {v}" for k, v in manifest["created_with"].items())),
     ]
     for precision in bundle.precisions.values():
