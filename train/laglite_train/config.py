@@ -17,6 +17,8 @@ from laglite.frequency import parse_frequency
 from laglite.spec import ModelSpec
 from laglite_train.draws import WEIGHTINGS, SamplingConfig
 from laglite_train.optimiser import OPTIMISERS, OptimiserConfig
+from laglite_train.rollout import HEADS as ROLLOUT_HEADS
+from laglite_train.rollout import RolloutConfig
 from laglite_train.synthetic import SyntheticConfig
 from laglite_train.window_augmentation import AugmentationConfig
 
@@ -50,6 +52,11 @@ class RunConfig:
     nodes: int = 1
     accelerator: str = "auto"
 
+    @property
+    def steps(self) -> int:
+        """Training steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -61,6 +68,7 @@ class TrainConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -89,6 +97,7 @@ def read_config(path: Path) -> TrainConfig:
 
 def _check(config: TrainConfig, path: Path) -> None:
     sampling, optimiser, run = config.sampling, config.optimiser, config.run
+    rollout = config.rollout
     total = max(sampling.context_lengths, default=0) + sampling.horizon
     limits = [
         (
@@ -111,6 +120,23 @@ def _check(config: TrainConfig, path: Path) -> None:
                  "series_mix", "sign_flip"),
         *_at_least(0, "augmentation", config.augmentation, "jitter", "magnitude"),
         *_at_least(1, "augmentation", config.augmentation, "most_partners"),
+        *_at_least(0, "rollout", rollout, "weight"),
+        *_shares("rollout", rollout, "begin"),
+        *_at_least(1, "rollout", rollout, "steps"),
+        *_at_least(2, "rollout", rollout, "paths"),
+        (
+            rollout.steps <= sampling.horizon,
+            f"rollout.steps {rollout.steps} is beyond sampling.horizon {sampling.horizon}",
+        ),
+        (
+            1 <= rollout.windows <= run.batch_size,
+            f"rollout.windows must be from 1 to run.batch_size {run.batch_size}",
+        ),
+        (
+            rollout.weight == 0 or config.model.head in ROLLOUT_HEADS,
+            f"rollout.weight: model.head {config.model.head!r} has no draws with gradients; "
+            f"those of {', '.join(ROLLOUT_HEADS)} have",
+        ),
         *_one_of("optimiser", optimiser, "name", OPTIMISERS),
         *(
             (0 < getattr(optimiser, name) < 1, f"optimiser.{name} must be above 0 and below 1")
@@ -136,7 +162,7 @@ def _check(config: TrainConfig, path: Path) -> None:
             "run.patience must be at least 1, or left out to train all epochs",
         ),
         (
-            run.batch_size % (run.devices * run.nodes) == 0,
+            run.batch_size % max(1, run.devices * run.nodes) == 0,
             f"run.batch_size {run.batch_size} does not divide among run.devices {run.devices} x "
             f"run.nodes {run.nodes}",
         ),

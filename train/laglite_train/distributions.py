@@ -6,6 +6,7 @@ and the spline are laglite's own; their sampling side is in `laglite.heads`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -66,6 +67,21 @@ def initial_projection(head: str) -> list[tuple[float, float]]:
         (biases.get(name, 0.0), 0.1 if name.startswith(knots) else 1.0)
         for name in HEAD_ARGUMENTS[head]
     ]
+
+
+def sample(head: str, arguments: Mapping[str, Tensor], uniforms: Tensor) -> Tensor:
+    """One draw for each pair of uniforms [2, ...] in (0, 1], differentiable by the arguments.
+
+    studentT and normal, in the polar forms of `laglite.heads`, in scaled units.
+    """
+    first = uniforms[0].clamp_max(1 - FLOAT32_EPS)  # the root has no slope at 0
+    if head == "studentT":
+        df = arguments["df"]
+        radius = torch.sqrt(df * torch.expm1(first.log() * (-2.0 / df)))
+    else:
+        radius = torch.sqrt(-2.0 * first.log())
+    draws = radius * torch.cos(2 * math.pi * uniforms[1])
+    return arguments["loc"] + arguments["scale"] * draws
 
 
 def negative_log_likelihood(

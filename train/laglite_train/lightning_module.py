@@ -18,8 +18,9 @@ from laglite_train.config import RunConfig, TrainConfig
 from laglite_train.corpus import SeriesSet
 from laglite_train.distributions import negative_log_likelihood
 from laglite_train.draws import trainable
-from laglite_train.model import LagLlama
+from laglite_train.model import KeysValues, LagLlama
 from laglite_train.optimiser import OptimiserConfig, build_optimiser, rate_factor
+from laglite_train.rollout import RolloutConfig, rollout_scores, rollout_uniforms
 from laglite_train.windows import Batch, TrainingBatches, ValidationBatches
 
 
@@ -40,10 +41,12 @@ class ForecastModule(lightning.LightningModule):
         run: RunConfig,
         names: Sequence[str],
         provenance: Mapping[str, Any] | None = None,
+        rollout: RolloutConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.optimiser, self.run, self.names = optimiser, run, list(names)
+        self.rollout = rollout or RolloutConfig()
         self._sums = torch.zeros(0)  # no buffer: the average of weights would average it
         self.save_hyperparameters(
             {
@@ -57,9 +60,8 @@ class ForecastModule(lightning.LightningModule):
             }
         )
 
-    def _losses(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch, arguments: Mapping[str, Tensor]) -> Tensor:
         """Weighted losses [batch, tokens]."""
-        arguments = {name: value.float() for name, value in self.model(batch.tokens).items()}
         losses = negative_log_likelihood(
             self.model.spec.head, arguments, batch.values, batch.loc, batch.scale
         )
@@ -70,7 +72,8 @@ class ForecastModule(lightning.LightningModule):
 
         Raises LagliteError, in every process alike, where the loss is not finite.
         """
-        losses = self._losses(batch)
+        arguments, caches = self.model.with_caches(batch.tokens)
+        losses = self._losses(batch, arguments)
         total, count = self._over_processes(
             torch.stack([losses.detach().sum(), batch.weights.sum()]), "mean"
         )
@@ -78,7 +81,32 @@ class ForecastModule(lightning.LightningModule):
         if not torch.isfinite(total):
             raise LagliteError(self._not_finite(losses.detach(), batch))
         self.log("train_loss", total / count, prog_bar=True, batch_size=len(batch.tokens))
-        return losses.sum() / count
+        loss = losses.sum() / count
+        if self.rollout.weight and self.global_step >= self.rollout.begin * self.run.steps:
+            loss = loss + self.rollout.weight * self._rollout(batch, arguments, caches)
+        return loss
+
+    def _rollout(
+        self, batch: Batch, arguments: Mapping[str, Tensor], caches: Sequence[KeysValues]
+    ) -> Tensor:
+        """Mean score of the paths decoded from this process' share of the windows."""
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        uniforms = rollout_uniforms(self.rollout, self.run.seed, self.global_step)
+        own = uniforms[:, :, rank::world].to(batch.tokens)
+        rows = slice(own.shape[2])
+        scores, weights = rollout_scores(
+            self.model,
+            Batch(*(part[rows] for part in batch)),
+            [(keys[rows], values[rows]) for keys, values in caches],
+            {name: value[rows] for name, value in arguments.items()},
+            own,
+        )
+        total, count = self._over_processes(
+            torch.stack([scores.detach().sum(), weights.sum()]), "mean"
+        )
+        count = count.clamp_min(1.0)
+        self.log("train_rollout", total / count, prog_bar=True, batch_size=len(weights))
+        return scores.sum() / count
 
     def _over_processes(self, values: Tensor, operation: str) -> Tensor:
         if self.trainer.world_size == 1:
@@ -104,7 +132,7 @@ class ForecastModule(lightning.LightningModule):
         self._sums = torch.zeros(2, len(self.names), device=self.device)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        losses = self._losses(batch)
+        losses = self._losses(batch, self.model(batch.tokens))
         self._sums[0].index_add_(0, batch.sources, losses.sum(dim=1))
         self._sums[1].index_add_(0, batch.sources, batch.weights.sum(dim=1))
 
@@ -128,9 +156,9 @@ class ForecastModule(lightning.LightningModule):
         self.log("val_loss", means.mean(), prog_bar=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        total = self.run.epochs * self.run.steps_per_epoch
         optimiser = build_optimiser(self.model, self.optimiser)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate_factor(self.optimiser, total))
+        factor = rate_factor(self.optimiser, self.run.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

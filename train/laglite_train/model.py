@@ -12,6 +12,8 @@ from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite_train.distributions import domain_map, initial_projection
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 class RMSNorm(nn.Module):
     """Root mean square normalisation with one gain vector; statistics in float32."""
@@ -45,17 +47,20 @@ class CausalSelfAttention(nn.Module):
         self.kv_proj = nn.Linear(spec.width, 2 * spec.width, bias=False)
         self.c_proj = nn.Linear(spec.width, spec.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        query = self._split_heads(self.q_proj(x))
-        key, value = (self._split_heads(part) for part in self.kv_proj(x).chunk(2, dim=-1))
-        mixed = F.scaled_dot_product_attention(
-            rotate(query, cos, sin), rotate(key, cos, sin), value, is_causal=True
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, not rotated yet: [..., heads, head_dim] of x [..., width]."""
+        key, value = self.kv_proj(x).chunk(2, dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.num_heads, -1)) for part in (self.q_proj(x), key, value)
         )
-        return self.c_proj(mixed.transpose(1, 2).flatten(2))
+        return query, key, value
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """[batch, tokens, width] to [batch, heads, tokens, head_dim]."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, KeysValues]:
+        """Mixed values [batch, tokens, width], and rotated keys and values."""
+        query, key, value = (part.transpose(1, 2) for part in self.heads(x))
+        key = rotate(key, cos, sin)
+        mixed = F.scaled_dot_product_attention(rotate(query, cos, sin), key, value, is_causal=True)
+        return self.c_proj(mixed.transpose(1, 2).flatten(2)), (key, value)
 
 
 class MLP(nn.Module):
@@ -81,9 +86,10 @@ class Block(nn.Module):
         self.rms_2 = RMSNorm(spec.width)
         self.mlp = MLP(spec)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(self.rms_1(x), cos, sin)
-        return x + self.mlp(self.rms_2(x))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, KeysValues]:
+        mixed, cache = self.attn(self.rms_1(x), cos, sin)
+        x = x + mixed
+        return x + self.mlp(self.rms_2(x)), cache
 
 
 class ParameterProjection(nn.Module):
@@ -122,14 +128,27 @@ class LagLlama(nn.Module):
         [batch, tokens] tensor per argument of the head, in scaled units after the domain map.
         Position t describes the value at t + 1.
         """
+        return self.with_caches(tokens)[0]
+
+    def with_caches(self, tokens: Tensor) -> tuple[dict[str, Tensor], list[KeysValues]]:
+        """What `forward` gives, and each layer's rotated keys and values.
+
+        Those are [batch, heads, tokens, head_dim].
+        """
         tables = rotary_tables(self.spec, tokens.shape[1])
         cos, sin = (torch.from_numpy(table).to(tokens) for table in tables)
-        exact = torch.autocast(tokens.device.type, enabled=False)
-        with exact:  # values of a smooth series differ in digits that bfloat16 does not have
+        with torch.autocast(tokens.device.type, enabled=False):
+            # Values of a smooth series differ in digits that bfloat16 does not have.
             x = self.transformer["wte"](tokens)
+        caches = []
         for block in self.transformer["h"]:
-            x = block(x, cos, sin)
-        with exact:
+            x, cache = block(x, cos, sin)
+            caches.append(cache)
+        return self.head(x), caches
+
+    def head(self, x: Tensor) -> dict[str, Tensor]:
+        """Arguments [...] of the hidden states x [..., width]."""
+        with torch.autocast(x.device.type, enabled=False):
             raw = self.param_proj(self.transformer["ln_f"](x))
         return domain_map(self.spec.head, raw)
 

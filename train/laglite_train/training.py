@@ -80,7 +80,9 @@ def fit(
     data = WindowData(corpus, model.spec, config, validation)
     data.check()
     names = [group.name for group in trainable(corpus, config.sampling.horizon)]
-    module = ForecastModule(model, config.optimiser, run, names, provenance(config, corpus))
+    module = ForecastModule(
+        model, config.optimiser, run, names, provenance(config, corpus), config.rollout
+    )
     if resume_from is not None:
         check_resumable(resume_from, model.spec, module.hparams["training"])
     try:
@@ -119,7 +121,8 @@ def fit(
         num_sanity_val_steps=0,
     )
     if run.compile:
-        model.compile()
+        for block in model.transformer["h"]:
+            block.compile()
     try:
         trainer.fit(
             module,
@@ -174,6 +177,7 @@ def provenance(config: TrainConfig, corpus: Sequence[SeriesSet]) -> dict[str, An
         "sampling": sampling,
         "synthetic": dataclasses.asdict(config.synthetic),
         "augmentation": dataclasses.asdict(config.augmentation),
+        "rollout": dataclasses.asdict(config.rollout),
         "data": [
             {"name": group.name, "series": len(group.series), "points": group.points}
             for group in corpus

@@ -28,8 +28,9 @@ class Batch(NamedTuple):
     """Encoded windows of one size, shorter ones filled on the right with weight 0.
 
     tokens [batch, tokens, features]; values (the next value at each position, data units) and
-    weights [batch, tokens]; loc and scale [batch, 1]. All float32. `sources` int64 [batch] is the
-    place of each window's stratum, -1 for a synthetic one.
+    weights [batch, tokens]; loc and scale [batch, 1]. All float32. int64 [batch]: `prompts`, how
+    many of the tokens are history, and `sources`, the place of each window's stratum, -1 for a
+    synthetic one.
     """
 
     tokens: Tensor
@@ -37,6 +38,7 @@ class Batch(NamedTuple):
     weights: Tensor
     loc: Tensor
     scale: Tensor
+    prompts: Tensor
     sources: Tensor
 
 
@@ -170,13 +172,17 @@ class ValidationBatches(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class EncodedWindow:
-    """One window before collation: tokens [n, features], next values and weights [n]."""
+    """One window before collation: tokens [n, features], next values and weights [n].
+
+    The first `prompt` tokens are those of its history.
+    """
 
     tokens: NDArray[np.float32]
     values: NDArray[np.float32]
     weights: NDArray[np.float32]
     loc: float
     scale: float
+    prompt: int
     source: int
 
     @property
@@ -220,6 +226,7 @@ def encode_window(
         (~np.isnan(following)).astype(np.float32),
         prompt.window.loc,
         prompt.window.scale,
+        prompt.window.tokens,
         source,
     )
 
@@ -242,5 +249,6 @@ def collate(windows: Sequence[EncodedWindow], length: int) -> Batch:
         torch.from_numpy(weights),
         torch.from_numpy(columns[:, :1].copy()),
         torch.from_numpy(columns[:, 1:].copy()),
+        torch.tensor([w.prompt for w in windows]),
         torch.tensor([w.source for w in windows]),
     )
