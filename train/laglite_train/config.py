@@ -122,15 +122,15 @@ def _check(config: TrainConfig, path: Path) -> None:
         *_at_least(1, "augmentation", config.augmentation, "most_partners"),
         *_at_least(0, "rollout", rollout, "weight"),
         *_shares("rollout", rollout, "begin"),
-        *_at_least(1, "rollout", rollout, "steps"),
+        *_at_least(1, "rollout", rollout, "steps", "windows"),
         *_at_least(2, "rollout", rollout, "paths"),
         (
-            rollout.steps <= sampling.horizon,
+            not rollout.weight or rollout.steps <= sampling.horizon,
             f"rollout.steps {rollout.steps} is beyond sampling.horizon {sampling.horizon}",
         ),
         (
-            1 <= rollout.windows <= run.batch_size,
-            f"rollout.windows must be from 1 to run.batch_size {run.batch_size}",
+            not rollout.weight or rollout.windows <= run.batch_size,
+            f"rollout.windows {rollout.windows} is beyond run.batch_size {run.batch_size}",
         ),
         (
             rollout.weight == 0 or config.model.head in ROLLOUT_HEADS,

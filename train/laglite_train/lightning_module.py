@@ -94,9 +94,10 @@ class ForecastModule(lightning.LightningModule):
         uniforms = rollout_uniforms(self.rollout, self.run.seed, self.global_step)
         own = uniforms[:, :, rank::world].to(batch.tokens)
         rows = slice(own.shape[2])
+        batch = Batch(*(part[rows] for part in batch))
         scores, weights = rollout_scores(
             self.model,
-            Batch(*(part[rows] for part in batch)),
+            batch,
             [(keys[rows], values[rows]) for keys, values in caches],
             {name: value[rows] for name, value in arguments.items()},
             own,
@@ -105,6 +106,8 @@ class ForecastModule(lightning.LightningModule):
             torch.stack([scores.detach().sum(), weights.sum()]), "mean"
         )
         count = count.clamp_min(1.0)
+        if not torch.isfinite(total):
+            raise LagliteError(self._not_finite(scores.detach(), batch))
         self.log("train_rollout", total / count, prog_bar=True, batch_size=len(weights))
         return scores.sum() / count
 
