@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from laglite import Forecaster
@@ -18,6 +19,10 @@ from laglite.spec import ModelSpec
 from laglite_export.bundle_writer import export_bundle
 from laglite_train.checkpoint import load_checkpoint
 from laglite_train.model import LagLlama
+
+# Whether a test passes must not depend on how busy the machine is.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 GOLDEN = Path(__file__).parent / "golden"
 # A folder of further cases, such as the release configuration, which is too large to ship.
