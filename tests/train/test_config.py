@@ -9,10 +9,14 @@ import pytest
 import yaml
 
 from laglite.errors import InputError
-from laglite_train.config import OptimiserConfig, RunConfig, read_config
-from laglite_train.windows import SamplingConfig
+from laglite_train.config import RunConfig, read_config
+from laglite_train.draws import SamplingConfig
+from laglite_train.optimiser import OptimiserConfig
+from laglite_train.rollout import RolloutConfig
+from laglite_train.synthetic import SyntheticConfig
+from laglite_train.window_augmentation import AugmentationConfig
 
-BASE = Path(__file__).parents[2] / "configs" / "base.yaml"
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 MINIMAL: dict[str, Any] = {
     "output": "runs/a",
     "data": ["data"],
@@ -39,19 +43,17 @@ def changed(path: Path, key: str, value: Any) -> Path:
     return path
 
 
-def test_the_shipped_config_is_read() -> None:
-    config = read_config(BASE)
-    assert (config.output, config.data) == ("runs/base", ("data/train",))
-    assert (config.model.num_layers, config.model.num_heads, config.model.head_dim) == (4, 6, 16)
-    assert (config.model.head, config.model.scaling, config.model.history) == (
-        "studentT",
-        "iqr",
-        "carry",
-    )
-    assert (config.model.lags[:3], config.model.max_lag) == ((0, 1, 2), 720)
-    assert config.sampling == SamplingConfig(64, (64, 64, 64, 64, 64, 192), 0.3, 0.15, 0.15)
-    assert config.optimiser == OptimiserConfig(2e-3, 0.01, 200, 1.0)
-    assert config.run == RunConfig(20, 200, 64, 0, None, "32-true", 16)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_shipped_configs_are_read_as_they_are_written(path: Path) -> None:
+    config, written = read_config(path), yaml.safe_load(path.read_text())
+    assert config.output == written.pop("output") == f"runs/{path.stem}"
+    assert config.data == tuple(written.pop("data"))
+    assert {"model", "sampling", "optimiser", "run"} <= written.keys()
+    for section, values in written.items():
+        for name, value in values.items():
+            found = getattr(getattr(config, section), name)
+            assert found == (tuple(value) if isinstance(value, list) else value), name
+    assert (config.model.history, config.model.calendar_optional) == ("carry", True)
 
 
 def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
@@ -60,6 +62,9 @@ def test_what_is_not_written_has_its_default(tmp_path: Path) -> None:
     assert config.sampling == SamplingConfig()
     assert config.optimiser == OptimiserConfig()
     assert config.run == RunConfig()
+    assert config.synthetic == SyntheticConfig()
+    assert config.augmentation == AugmentationConfig()
+    assert config.rollout == RolloutConfig()
     assert config.model.lags == (0, 1, 2, 5)
 
 
@@ -77,7 +82,16 @@ def test_whole_numbers_serve_as_floats_and_null_as_none(
 
 
 @pytest.mark.parametrize(
-    "key", ["epochs", "model.layers", "sampling.context", "optimiser.lr", "run.batchsize"]
+    "key",
+    [
+        "epochs",
+        "model.layers",
+        "sampling.context",
+        "synthetic.sine",
+        "augmentation.mixup",
+        "optimiser.lr",
+        "run.batchsize",
+    ],
 )
 def test_an_unknown_key_is_named_by_its_path(tmp_path: Path, key: str) -> None:
     with pytest.raises(InputError, match=rf"a\.yaml: unknown key {key}; known: "):
@@ -113,6 +127,13 @@ def test_a_missing_key_is_named_by_its_path(tmp_path: Path, key: str) -> None:
         ("run", None, "run must be a mapping of keys, not None"),
         ("run.epochs", {"count": 3}, "run.epochs must be of type int"),
         ("sampling", [64], r"sampling must be a mapping of keys, not \[64\]"),
+        ("sampling.weighting", 1, "sampling.weighting must be of type str, not 1"),
+        ("sampling.frequency_shares", ["h"], "sampling.frequency_shares must be a mapping"),
+        ("sampling.frequency_shares", {"h": "x"}, "sampling.frequency_shares.h must be of type"),
+        ("synthetic.demand", "much", "synthetic.demand must be of type float, not 'much'"),
+        ("augmentation.most_partners", 2.5, "augmentation.most_partners must be of type int"),
+        ("run.compile", "yes", "run.compile must be of type bool, not 'yes'"),
+        ("run.patience", 1.5, "run.patience must be of type int, not 1.5"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_nesting_is_named_by_its_path(
@@ -127,16 +148,57 @@ def test_a_value_of_the_wrong_type_or_nesting_is_named_by_its_path(
     [
         ("data", [], "data must list at least one"),
         ("sampling.context_lengths", [], "sampling.context_lengths must hold at least one"),
-        ("sampling.context_lengths", [64, 0], "sampling.context_lengths must be >= 1"),
+        ("sampling.context_lengths", [64, 0], "sampling.context_lengths must hold .* at least 1"),
         ("sampling.context_lengths", [8, 65], "129, beyond model.max_context_length 128"),
         ("sampling.horizon", 0, "sampling.horizon must be at least 1"),
         ("sampling.horizon", 65, "129, beyond model.max_context_length 128"),
         ("sampling.short_history", 1.5, "sampling.short_history is a share"),
         ("sampling.calendar_dropout", -0.1, "sampling.calendar_dropout is a share"),
+        ("sampling.weighting", "size", "sampling.weighting 'size' is not one of temperature, "),
+        ("sampling.temperature", -1, "sampling.temperature must be at least 0"),
+        ("sampling.temperature", float("inf"), "sampling.temperature must be at least 0"),
+        ("sampling.coarser", 1.1, "sampling.coarser is a share"),
+        ("sampling.synthetic", float("nan"), "sampling.synthetic is a share"),
+        ("sampling.largest_value", 0, "sampling.largest_value must be above 0"),
+        ("sampling.frequency_shares", {"h": 0.7, "D": 0.4}, "sampling.frequency_shares must be"),
+        ("sampling.frequency_shares", {"hour": 0.7}, "sampling.frequency_shares.hour: "),
+        ("synthetic.missing", 2, "synthetic.missing must be a share"),
+        ("synthetic.demand", -1, "synthetic.demand must be a weight of at least 0"),
+        ("augmentation.frequency", 2, "augmentation.frequency is a share"),
+        ("augmentation.mask_rate", -1, "augmentation.mask_rate is a share"),
+        ("augmentation.mix_rate", 1.5, "augmentation.mix_rate is a share"),
+        ("augmentation.series_mix", 1.5, "augmentation.series_mix is a share"),
+        ("augmentation.sign_flip", 1.5, "augmentation.sign_flip is a share"),
+        ("augmentation.most_partners", 0, "augmentation.most_partners must be at least 1"),
+        ("augmentation.jitter", -0.1, "augmentation.jitter must be at least 0"),
+        ("augmentation.magnitude", -0.1, "augmentation.magnitude must be at least 0"),
+        ("rollout.weight", -1, "rollout.weight must be at least 0"),
+        ("rollout.begin", 2, "rollout.begin is a share"),
+        ("rollout.steps", 0, "rollout.steps must be at least 1"),
+        ("rollout.paths", 1, "rollout.paths must be at least 2"),
+        ("rollout.windows", 0, "rollout.windows must be at least 1"),
+        ("optimiser.name", "sgd", "optimiser.name 'sgd' is not one of adamw, muon"),
+        ("optimiser.matrix_learning_rate", 1, "optimiser.matrix_learning_rate must be above 0"),
+        ("optimiser.warmup_steps", -1, "optimiser.warmup_steps must be at least 0"),
+        ("optimiser.weight_decay", -1, "optimiser.weight_decay must be at least 0"),
+        ("optimiser.decay_share", 0, "optimiser.decay_share must be above 0"),
+        ("optimiser.final_share", 2, "optimiser.final_share is a share"),
+        ("optimiser.average", 1, "optimiser.average must be at least 0 and below 1"),
+        ("optimiser.gradient_clip", 0, "optimiser.gradient_clip must be above 0"),
         ("run.epochs", 0, "run.epochs must be at least 1"),
         ("run.steps_per_epoch", 0, "run.steps_per_epoch must be at least 1"),
         ("run.batch_size", -1, "run.batch_size must be at least 1"),
         ("run.validation_windows", 0, "run.validation_windows must be at least 1"),
+        ("run.devices", 0, "run.devices must be at least 1"),
+        ("run.nodes", 0, "run.nodes must be at least 1"),
+        ("run.devices", 3, "run.batch_size 64 does not divide among run.devices 3 x run.nodes 1"),
+        ("run.workers", -1, "run.workers must be at least 0"),
+        ("run.seed", -1, "run.seed must be at least 0"),
+        ("run.threads", 0, "run.threads must be at least 1, or left out"),
+        ("run.patience", 0, "run.patience must be at least 1, or left out"),
+        ("run.precision", "64", "run.precision '64' is not one of 32-true, bf16-mixed, 16-mixed"),
+        ("run.accelerator", "tpu", "run.accelerator 'tpu' is not one of auto, cpu, gpu"),
+        ("output", "", "output must name a folder"),
         ("optimiser.learning_rate", 0.0, "optimiser.learning_rate must be above 0"),
         ("optimiser.learning_rate", float("nan"), "optimiser.learning_rate must be above 0"),
         ("model.head_dim", 3, "head_dim must be even"),
@@ -144,12 +206,46 @@ def test_a_value_of_the_wrong_type_or_nesting_is_named_by_its_path(
         ("model.context_length", 129, "max_context_length 128 is below context_length 129"),
         ("model.lags", [2, 1], "lags must be distinct whole numbers"),
         ("model.head", "beta", "head 'beta' is not known; one of: studentT"),
+        ("model.scaling", "max", "scaling 'max' is not known; one of: robust"),
+        ("model.num_covariates", -1, "num_covariates must be a whole number of at least 0"),
         ("model.rope_factor", 0.5, "rope_factor must be at least 1"),
     ],
 )
 def test_an_impossible_value_is_named(tmp_path: Path, key: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=rf"a\.yaml: .*{message}"):
         read_config(changed(tmp_path / "a.yaml", key, value))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("sampling.coarser", 0.1), ("model.num_covariates", 1),
+         "sampling.coarser must be 0 where model.num_covariates is not"),
+        (("rollout.weight", 0.1), ("sampling.horizon", 12),
+         "rollout.steps 24 is beyond sampling.horizon 12"),
+        (("rollout.weight", 0.1), ("run.batch_size", 8),
+         "rollout.windows 16 is beyond run.batch_size 8"),
+        (("rollout.weight", 0.1), ("model.head", "spline"),
+         "rollout.weight: model.head 'spline' has no draws with gradients"),
+        (("run.precision", "16-mixed"), ("run.accelerator", "cpu"),
+         "run.precision 16-mixed needs a GPU"),
+    ],
+)  # fmt: skip
+def test_settings_that_exclude_each_other_are_both_named(
+    tmp_path: Path, first: tuple[str, Any], second: tuple[str, Any], message: str
+) -> None:
+    values = yaml.safe_load(changed(tmp_path / "a.yaml", *first).read_text())
+    section, name = second[0].split(".")
+    values.setdefault(section, {})[name] = second[1]
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=rf"a\.yaml: {message}"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_a_short_horizon_and_small_batches_need_no_rollout_keys(tmp_path: Path) -> None:
+    values = {**MINIMAL, "sampling": {"horizon": 4}, "run": {"batch_size": 2}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(values))
+    assert read_config(tmp_path / "a.yaml").rollout.weight == 0
 
 
 @pytest.mark.parametrize("text", ["model: [\n", "a: b: c\n", "x: !!python/name:os.system\n"])

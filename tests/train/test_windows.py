@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import Series, SeriesSet
+from laglite_train.draws import Draws, RawWindow, SamplingConfig, held_out
+from laglite_train.synthetic import SyntheticConfig
+from laglite_train.window_augmentation import AugmentationConfig
 from laglite_train.windows import (
     Batch,
     EncodedWindow,
-    SamplingConfig,
     TrainingBatches,
     ValidationBatches,
     collate,
     encode_window,
-    held_out,
 )
 
 NAN = float("nan")
@@ -50,16 +52,30 @@ def noise(length: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(5.0, 2.0, length).astype(np.float32)
 
 
+EVERYTHING = AugmentationConfig(
+    frequency=0.5, series_mix=0.5, sign_flip=0.2, magnitude=0.1, jitter=0.02
+)
+EVERY_SOURCE = {"coarser": 0.4, "synthetic": 0.3, "short_history": 0.3, "calendar_dropout": 0.3}
+
+
 def training(
     sets: list[SeriesSet], spec: ModelSpec = SPEC, steps: range = range(8), seed: int = 1,
-    **changes: Any,
+    augmentation: AugmentationConfig | None = None, rank: int = 0, world: int = 1, **changes: Any,
 ) -> TrainingBatches:  # fmt: skip
     config = dataclasses.replace(SAMPLING, **changes)
-    return TrainingBatches(sets, spec, config, batch_size=6, steps=steps, seed=seed)
+    return TrainingBatches(
+        sets, spec, config, batch_size=6, steps=steps, seed=seed, augmentation=augmentation,
+        rank=rank, world=world,
+    )  # fmt: skip
 
 
-def validation(sets: list[SeriesSet], batch_size: int = 6, per_set: int = 4) -> ValidationBatches:
-    return ValidationBatches(sets, SPEC, SAMPLING, batch_size=batch_size, per_set=per_set)
+def validation(
+    sets: list[SeriesSet], spec: ModelSpec = SPEC, batch_size: int = 6, per_set: int = 4,
+    **options: Any,
+) -> ValidationBatches:  # fmt: skip
+    return ValidationBatches(
+        sets, spec, SAMPLING, batch_size=batch_size, per_set=per_set, **options
+    )
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -81,7 +97,7 @@ def test_training_features_are_those_of_the_runtime(
     values[[2, 34, 35, 41]] = NAN
     periods = pd.period_range("2021-03-31", periods=50, freq=period)
     axis = TimeAxis.of(periods[0].start_time, freq)
-    window = encode_window(spec, values, axis, begin, end, values[end : end + 4], 8)
+    window = encode_window(spec, values[begin:end], axis.shifted(begin), values[end : end + 4], 8)
     seen = TimeAxis.of(periods[begin].start_time, freq)
     exact = values.astype(np.float64)
     prompt = encode(spec, exact[begin:end], seen, 8, exact[end : end + 3])
@@ -98,19 +114,47 @@ def test_training_features_are_those_of_the_runtime(
 def test_a_window_written_by_hand(history: str, current: list[int], previous: list[int]) -> None:
     spec = dataclasses.replace(PLAIN, history=history, lags=(0, 1), calendar=False)
     values, future = np.float32([1, 2, NAN, 4, 5]), np.float32([6, NAN, 8])
-    window = encode_window(spec, values, TimeAxis(), 0, 5, future, 4)
+    window = encode_window(spec, values, TimeAxis(), future, 4)
     assert window is not None
     np.testing.assert_array_equal(window.tokens[:, 0], current)
     np.testing.assert_array_equal(window.tokens[:, 1], previous)
+    assert window.prompt == 4
     np.testing.assert_array_equal(window.weights, [0, 1, 1, 1, 0, 1])
     np.testing.assert_array_equal(window.values, [0, 4, 5, 6, 0, 8])
 
 
 def test_a_history_without_a_value_gives_no_window() -> None:
     values = np.float32([1, *[NAN] * 13, 3])
-    assert encode_window(SPEC, values, HOURLY, 1, 14, values[14:], 8) is None
-    assert encode_window(SPEC, values, HOURLY, 0, 14, values[14:], 8) is None  # out of reach
-    assert encode_window(SPEC, values, HOURLY, 0, 13, values[13:], 8) is not None
+    assert encode_window(SPEC, values[1:14], HOURLY, values[14:], 8) is None
+    assert encode_window(SPEC, values[:14], HOURLY, values[14:], 8) is None  # out of reach
+    assert encode_window(SPEC, values[:13], HOURLY, values[13:], 8) is not None
+
+
+@pytest.mark.parametrize("history", ["zeros", "carry"])
+def test_a_drawn_window_has_the_features_of_the_whole_history(history: str) -> None:
+    """Draws cut a series to what the model looks back on; the runtime is given all of it."""
+    spec = dataclasses.replace(SPEC, history=history, num_covariates=2)
+    values, known = noise(90), np.stack([noise(90, 1), noise(90, 2)])
+    values[:20:3] = NAN
+    one = Series("a", HOURLY, values, known)
+    plain = dataclasses.replace(SAMPLING, short_history=0.0, calendar_dropout=0.0)
+    draws = Draws([SeriesSet("set", [one])], plain, SyntheticConfig(), max_lag=5, num_covariates=2)
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        raw = draws.draw(random, 8)
+        assert raw.axis.start is not None
+        assert HOURLY.start is not None
+        end = int((raw.axis.start - HOURLY.start) / np.timedelta64(1, "h")) + raw.past
+        stop = end + len(raw.values) - raw.past
+        window = encode_window(
+            spec, raw.values[: raw.past], raw.axis, raw.values[raw.past :], 8, 0, raw.covariates
+        )
+        whole = values.astype(np.float64)
+        prompt = encode(
+            spec, whole[:end], HOURLY, 8, whole[end : stop - 1], known[:, :stop].T.astype(float)
+        )
+        assert window is not None
+        np.testing.assert_array_equal(window.tokens, prompt.tokens)
 
 
 def test_a_batch_depends_on_the_seed_and_its_step_only() -> None:
@@ -167,12 +211,63 @@ def test_no_training_window_reaches_into_the_held_out_end(
 
 
 def test_what_is_held_out_changes_no_training_batch() -> None:
-    values = [noise(n, n) for n in (12, 40, 64)]
+    """With partners mixed in and coarser series, which would spread what they see."""
+    values = [noise(n, n) for n in (12, 40, 64, 700)]
     altered = [v.copy() for v in values]
     for v in altered:
         v[-held_out(len(v), 4) :] = 1e6
-    before, after = (training(corpus([series(v) for v in rows])) for rows in (values, altered))
+    before, after = (
+        training(
+            corpus(*([series(v, TimeAxis.of("2024-01-01", "15min"))] for v in rows)),
+            augmentation=EVERYTHING, weighting="equal", **EVERY_SOURCE,
+        )
+        for rows in (values, altered)
+    )  # fmt: skip
     assert all(same(before[index], after[index]) for index in range(8))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_divide_each_batch_and_together_have_all_of_it(world: int) -> None:
+    sets = corpus([series(noise(60))], [series(noise(900, 1))])
+    options: dict[str, Any] = {"augmentation": EVERYTHING, **EVERY_SOURCE}
+    whole = training(sets, **options)
+    parts = [training(sets, rank=rank, world=world, **options) for rank in range(world)]
+    for step in range(len(whole)):
+        for rank, part in enumerate(parts):
+            mine = Batch(*(field[rank::world] for field in whole[step]))
+            assert same(part[step], mine)
+
+
+def test_sources_name_the_stratum_of_each_window() -> None:
+    mixed = [series(np.full(40, 2.0)), series(np.full(40, 3.0), TimeAxis.of("2024-01-01", "D"))]
+    sets = corpus([series(np.full(40, 1.0))], mixed)
+    batches = training(sets, PLAIN, weighting="equal")
+    assert batches.names == ["set0", "set1/h", "set1/D"]
+    for index in range(8):
+        batch = batches[index]
+        np.testing.assert_array_equal(batch.tokens[:, 0, 0], batch.sources + 1)
+
+
+def test_covariates_reach_the_tokens_of_the_step_before() -> None:
+    spec = dataclasses.replace(PLAIN, num_covariates=1)
+    values = np.float32([1, 2, 3, 4, 5, 6])
+    known = np.float32([[0, 0, 4, 4, 2, 8]])  # mean 2, deviation 2 over the history of 4
+    window = encode_window(spec, values[:4], TimeAxis(), values[4:], 4, 0, known)
+    assert window is not None
+    np.testing.assert_array_equal(window.tokens[:, -1], [-1, 1, 1, 0, 3])
+    none = encode_window(spec, values[:4], TimeAxis(), values[4:], 4)
+    assert none is not None
+    assert (none.tokens[:, -1] == 0).all()
+
+
+def test_batches_of_a_covariate_model_hold_covariates_and_zeros_where_there_are_none() -> None:
+    spec = dataclasses.replace(SPEC, num_covariates=1)
+    with_one = dataclasses.replace(series(noise(40)), covariates=noise(40, 1)[None])
+    sets = corpus([with_one], [series(noise(40, 2))])
+    drawn, fixed = training(sets, spec), validation(sets, spec)
+    for batch in (*(drawn[index] for index in range(8)), fixed[0]):
+        used = (batch.tokens[..., -1] != 0).any(dim=1)
+        np.testing.assert_array_equal(used, batch.sources == 0)
 
 
 def test_missing_values_have_weight_zero() -> None:
@@ -190,15 +285,15 @@ def test_a_set_observed_only_in_its_held_out_end_does_not_stall_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     draws: list[None] = []
-    draw = TrainingBatches._draw
+    draw = Draws.draw
 
-    def counted(self: TrainingBatches, *arguments: Any) -> EncodedWindow | None:
+    def counted(self: Draws, *arguments: Any) -> RawWindow:
         draws.append(None)
         if len(draws) > 2000:
             raise AssertionError("no batch after 2000 draws")
         return draw(self, *arguments)
 
-    monkeypatch.setattr(TrainingBatches, "_draw", counted)
+    monkeypatch.setattr(Draws, "draw", counted)
     late = series([NAN] * 19 + [3.0])
     assert training(corpus([series(noise(40))], [late]))[0].tokens.shape[0] == 6
 
@@ -210,21 +305,18 @@ def test_a_share_of_windows_loses_its_calendar(share: float, blank: int) -> None
     assert int((calendar == 0).all(dim=-1).all(dim=-1).sum()) == blank
 
 
-def test_sets_are_drawn_in_proportion_to_a_power_of_their_points() -> None:
-    sets = corpus([series(noise(16))], [series(noise(40)), series(noise(41))])
-    np.testing.assert_allclose(training(sets, temperature=0.5).probabilities, [4 / 13, 9 / 13])
-
-
 def test_collate_fills_short_windows_on_the_right_with_weight_zero() -> None:
     rows = [
         EncodedWindow(np.full((n, 3), n, np.float32), np.full(n, 9, np.float32),
-                      np.ones(n, np.float32), float(n), 2.0)
+                      np.ones(n, np.float32), float(n), 2.0, n - 1, n - 3)
         for n in (2, 5)
     ]  # fmt: skip
     batch = collate(rows, 5)
     shapes = [tuple(part.shape) for part in batch]
-    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1)]
-    assert all(part.dtype == torch.float32 for part in batch)
+    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1), (2,), (2,)]
+    assert all(part.dtype == torch.float32 for part in batch[:-2])
+    assert batch.prompts.dtype == batch.sources.dtype == torch.int64
+    assert (batch.prompts.tolist(), batch.sources.tolist()) == ([1, 1], [-1, 2])
     assert batch.weights.tolist() == [[1, 1, 0, 0, 0], [1] * 5]
     assert batch.tokens[0, :, 0].tolist() == [2, 2, 0, 0, 0]
     assert batch.values[0].tolist() == [9, 9, 0, 0, 0]
@@ -258,6 +350,32 @@ def test_validation_windows_are_the_same_in_every_run_and_limited_for_each_set()
     first, second = validation(sets, batch_size=2), validation(sets, batch_size=2)
     assert [len(first[index].tokens) for index in range(len(first))] == [2, 2, 1]
     assert all(same(first[index], second[index]) for index in range(3))
+
+
+@pytest.mark.parametrize("world", [2, 3, 8])
+def test_processes_share_the_validation_windows_in_equally_many_batches(world: int) -> None:
+    """Five windows; what is added so that all have as many weighs nothing."""
+    sets = corpus([series(noise(40, k)) for k in range(4)], [series(noise(20))])
+    whole = validation(sets, batch_size=2)
+    parts = [validation(sets, batch_size=2, rank=rank, world=world) for rank in range(world)]
+    assert {len(part) for part in parts} == {math.ceil(math.ceil(5 / world) / 2)}
+
+    def ends(batches: ValidationBatches) -> list[tuple[float, ...]]:
+        return [
+            tuple(row[weights > 0].tolist())
+            for batch in (batches[index] for index in range(len(batches)))
+            for row, weights in zip(batch.values, batch.weights, strict=True)
+            if weights.any()
+        ]
+
+    assert sorted(end for part in parts for end in ends(part)) == sorted(ends(whole))
+
+
+def test_a_corpus_with_nothing_to_validate_on_is_refused() -> None:
+    values = noise(40)
+    values[-4:] = NAN
+    with pytest.raises(InputError, match="no series has an observed value in its held-out end"):
+        validation(corpus([series(values)]))
 
 
 def test_windows_far_beyond_the_scale_are_left_out() -> None:
