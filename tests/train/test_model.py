@@ -208,7 +208,7 @@ def test_attention_weighs_the_past_by_rotated_queries_and_keys() -> None:
     attention, x = CausalSelfAttention(SPEC), torch.randn(1, 5, 8)
     cos, sin = rotary_tables(SPEC, 5)
     with torch.no_grad():
-        got = attention(x, torch.from_numpy(cos), torch.from_numpy(sin))[0]
+        got = attention(x, torch.from_numpy(cos), torch.from_numpy(sin))[0][0]
         query, kv = attention.q_proj(x)[0].numpy(), attention.kv_proj(x)[0].numpy()
     turn = np.exp(1j * np.arange(5)[:, None] * np.array([1.0, 0.01]))
     mixed = np.zeros((5, 8))

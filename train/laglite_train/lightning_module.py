@@ -20,7 +20,7 @@ from laglite_train.distributions import negative_log_likelihood
 from laglite_train.draws import trainable
 from laglite_train.model import KeysValues, LagLlama
 from laglite_train.optimiser import OptimiserConfig, build_optimiser, rate_factor
-from laglite_train.rollout import RolloutConfig, rollout_scores, rollout_uniforms
+from laglite_train.rollout import RolloutConfig, rollout_losses, rollout_uniforms
 from laglite_train.windows import Batch, TrainingBatches, ValidationBatches
 
 
@@ -89,13 +89,13 @@ class ForecastModule(lightning.LightningModule):
     def _rollout(
         self, batch: Batch, arguments: Mapping[str, Tensor], caches: Sequence[KeysValues]
     ) -> Tensor:
-        """Mean score of the paths decoded from this process' share of the windows."""
+        """Mean loss of the paths decoded from this process' share of the windows."""
         rank, world = self.trainer.global_rank, self.trainer.world_size
         uniforms = rollout_uniforms(self.rollout, self.run.seed, self.global_step)
         own = uniforms[:, :, rank::world].to(batch.tokens)
         rows = slice(own.shape[2])
         batch = Batch(*(part[rows] for part in batch))
-        scores, weights = rollout_scores(
+        losses, weights = rollout_losses(
             self.model,
             batch,
             [(keys[rows], values[rows]) for keys, values in caches],
@@ -103,13 +103,13 @@ class ForecastModule(lightning.LightningModule):
             own,
         )
         total, count = self._over_processes(
-            torch.stack([scores.detach().sum(), weights.sum()]), "mean"
+            torch.stack([losses.detach().sum(), weights.sum()]), "mean"
         )
         count = count.clamp_min(1.0)
         if not torch.isfinite(total):
-            raise LagliteError(self._not_finite(scores.detach(), batch))
+            raise LagliteError(self._not_finite(losses.detach()[:, None], batch))
         self.log("train_rollout", total / count, prog_bar=True, batch_size=len(weights))
-        return scores.sum() / count
+        return losses.sum() / count
 
     def _over_processes(self, values: Tensor, operation: str) -> Tensor:
         if self.trainer.world_size == 1:

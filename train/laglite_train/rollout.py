@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,24 +47,25 @@ class RolloutConfig:
 
 def rollout_uniforms(config: RolloutConfig, seed: int, step: int) -> Tensor:
     """What decides the draws of a training step: [steps, 2, windows, paths] in (0, 1]."""
-    generator = torch.Generator().manual_seed((seed << 32) + step)
     shape = (config.steps, 2, config.windows, config.paths)
-    return 1 - torch.rand(shape, generator=generator)
+    drawn = np.random.default_rng([seed, step]).random(shape, np.float32)
+    return torch.from_numpy(1 - drawn)
 
 
-def rollout_scores(
+def rollout_losses(
     model: LagLlama,
     batch: Batch,
     caches: Sequence[KeysValues],
     first: Mapping[str, Tensor],
     uniforms: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Scores of sample paths and weights, both [windows, steps]; weight 0 without a true value.
+    """Losses of sample paths and weights, both [windows]; weight 0 without any true value.
 
     `caches` and `first` are what `model.with_caches` gave for `batch.tokens`, `uniforms`
     [steps, 2, windows, paths] decide the draws. A score is the CRPS of a step's marginal
     distribution over the distance by which the true values move from the last known one on
-    average, so that lively and quiet windows count alike.
+    average, so that lively and quiet windows count alike; a window's loss is log(1 + mean score),
+    so that those whose paths run away do not drown all others.
     """
     last = batch.prompts - 1
     rows = torch.arange(len(last), device=last.device)
@@ -82,9 +84,12 @@ def rollout_scores(
     truth = (batch.values.gather(1, ahead) - batch.loc) / batch.scale
     weights = batch.weights.gather(1, ahead)
     origin = batch.tokens[rows, last, 0][:, None]  # lag 0: the last known value
-    moves = ((truth - origin).abs() * weights).sum(1) / weights.sum(1).clamp_min(1.0)
-    scores = crps(torch.stack(draws, -1), truth) / (moves[:, None] + SMALLEST_MOVE)
-    return scores * weights, weights
+    known = weights.sum(1)
+    moves = ((truth - origin).abs() * weights).sum(1) / known.clamp_min(1.0)
+    scores = (crps(torch.stack(draws, -1), truth) * weights).sum(1) / known.clamp_min(1.0)
+    seen = (known > 0).to(scores)
+    # The unbiased spread may exceed the distance by chance, but not by more than the distance.
+    return (scores / (moves + SMALLEST_MOVE)).clamp_min(-0.5).log1p() * seen, seen
 
 
 def crps(paths: Tensor, truth: Tensor) -> Tensor:
