@@ -39,6 +39,10 @@ PUBLISHED_LAGS = (
     336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090, 1091,
     1092,
 )  # fmt: skip
+SHARES = {
+    "h": 0.26, "D": 0.15, "MS": 0.14, "QS": 0.09, "YS": 0.08, "W": 0.05, "30min": 0.06,
+    "15min": 0.08, "10min": 0.04, "B": 0.02, "5min": 0.02, "min": 0.005, "s": 0.005,
+}  # fmt: skip
 # name: the question, and for each section of the config the settings that differ.
 VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "reference": ("", {}),
@@ -59,13 +63,21 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "weighting series": ("weighting", {"sampling": {"weighting": "series"}}),
     "weighting equal": ("weighting", {"sampling": {"weighting": "equal"}}),
     "weighting points": ("weighting", {"sampling": {"weighting": "points"}}),
-    "frequencies balanced by half": ("frequencies", {"sampling": {"frequency_balance": 0.5}}),
+    "frequency shares": ("frequencies", {"sampling": {"frequency_shares": SHARES}}),
     "30 % coarser": ("frequencies", {"sampling": {"coarser": 0.3}}),
     "10 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.1}}),
     "30 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.3}}),
     "60 % synthetic": ("synthetic", {"sampling": {"synthetic": 0.6}}),
     "50 % Freq-Mask and Freq-Mix": ("augmentation", {"augmentation": {"frequency": 0.5}}),
     "30 % series mixed": ("augmentation", {"augmentation": {"series_mix": 0.3}}),
+    "seasonal lags": ("lags", {"model": {"seasons": True}}),
+    "seasonal lags, shares, 20 % coarser": (
+        "lags, frequencies",
+        {"model": {"seasons": True}, "sampling": {"frequency_shares": SHARES, "coarser": 0.2}},
+    ),
+    "half the learning rate": ("optimiser", {"optimiser": {"matrix_learning_rate": 0.01}}),
+    "rollouts from half of the run on": ("rollouts", {"rollout": {"weight": 0.5}}),
+    "rollouts of a tenth the weight": ("rollouts", {"rollout": {"weight": 0.05}}),
     "published scaling and padding": (
         "features",
         {"model": {"scaling": "robust", "history": "zeros"}},

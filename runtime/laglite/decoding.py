@@ -15,7 +15,6 @@ from laglite.kv_cache import PromptCache
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import Prompt, static_features
-from laglite.window import Window
 
 Array = NDArray[np.float32]
 
@@ -91,8 +90,8 @@ def _decode(
     horizon, _, paths = uniforms.shape
     head, window, count = HEADS[spec.head], prompt.window, len(prompt.tokens)
     floor = window.to_scaled(np.zeros(1))[0]
-    history = PathHistory(spec, window, paths, horizon)
-    fill_static(decoder.tokens, spec, window)
+    history = PathHistory(spec, prompt, paths, horizon)
+    fill_static(decoder.tokens, spec, prompt)
     arguments = {name: np.broadcast_to(value, paths) for name, value in last.items()}
     with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
         for step in range(horizon):
@@ -104,20 +103,21 @@ def _decode(
     return history.drawn
 
 
-def fill_static(tokens: Array, spec: ModelSpec, window: Window) -> None:
+def fill_static(tokens: Array, spec: ModelSpec, prompt: Prompt) -> None:
     """Write the features that stay the same over the horizon into tokens [paths, features]."""
-    lags = len(spec.lags)
-    tokens[:, lags : lags + 2] = static_features(window)
+    columns = slice(spec.num_lags, spec.num_lags + spec.num_static)
+    tokens[:, columns] = static_features(spec, prompt.window, prompt.lags)
 
 
 class PathHistory:
     """The scaled values each path looks back on: the window's, then its own."""
 
-    def __init__(self, spec: ModelSpec, window: Window, paths: int, horizon: int) -> None:
-        self._spec = spec
+    def __init__(self, spec: ModelSpec, prompt: Prompt, paths: int, horizon: int) -> None:
+        self._spec, window = spec, prompt.window
         self._values = np.empty((paths, spec.max_lag + horizon), np.float32)
         self._values[:, : spec.max_lag] = window.scaled[len(window.scaled) - spec.max_lag :]
-        self._columns = spec.max_lag - np.asarray(spec.lags)
+        self._columns = spec.max_lag - np.maximum(prompt.lags, 0)
+        self._absent = np.flatnonzero(prompt.lags < 0)
         self._length = 0
 
     @property
@@ -132,6 +132,7 @@ class PathHistory:
 
     def write_tokens(self, tokens: Array, known: Array) -> None:
         """Write the last value's token into tokens [paths, features]: lags, and `known` of it."""
-        lags = len(self._spec.lags)
-        tokens[:, :lags] = self._values[:, self._columns + (self._length - 1)]
-        tokens[:, lags + 2 :] = known
+        spec = self._spec
+        tokens[:, : spec.num_lags] = self._values[:, self._columns + (self._length - 1)]
+        tokens[:, self._absent] = 0.0
+        tokens[:, spec.num_lags + spec.num_static :] = known

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from laglite.errors import SpecError
+from laglite.seasons import SEASON_FLAGS, SEASON_LAGS
 
 SCALINGS = ("robust", "mean", "std", "none", "iqr")
 HISTORY_RULES = ("zeros", "carry")
@@ -43,6 +44,7 @@ class ModelSpec:
     `scaling`: "robust", "mean", "std" and "none" are the published rules; "iqr" is laglite's own,
     which survives constant and intermittent series (see `laglite.scaling`).
 
+    With `seasons`, tokens hold seasonal lags besides `lags` (see `laglite.seasons`).
     `num_covariates` real inputs known beforehand come last in every token (see
     `laglite.covariates`).
     """
@@ -57,6 +59,7 @@ class ModelSpec:
     history: str = "zeros"
     calendar: bool = True
     calendar_optional: bool = False
+    seasons: bool = False
     context_length: int = 32
     max_context_length: int = 2048
     rope_scaling: str = "none"
@@ -107,7 +110,17 @@ class ModelSpec:
     @property
     def num_features(self) -> int:
         """Length of one token: lags, static features, what is known beforehand."""
-        return len(self.lags) + STATIC_FEATURES + self.num_known
+        return self.num_lags + self.num_static + self.num_known
+
+    @property
+    def num_lags(self) -> int:
+        """Features of a token that are earlier values: fixed lags, then seasonal ones."""
+        return len(self.lags) + (SEASON_LAGS if self.seasons else 0)
+
+    @property
+    def num_static(self) -> int:
+        """Features of a token that are the same in all of a series."""
+        return STATIC_FEATURES + (SEASON_FLAGS if self.seasons else 0)
 
     @property
     def num_known(self) -> int:

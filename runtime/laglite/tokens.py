@@ -12,6 +12,7 @@ from laglite.calendar import calendar_features
 from laglite.covariates import standardise
 from laglite.frequency import Frequency, parse_frequency, parse_timestamp, timestamps
 from laglite.lags import gather_lags
+from laglite.seasons import season_flags, season_lags
 from laglite.spec import CALENDAR_FEATURES, ModelSpec
 from laglite.window import Window, build_window, carry_forward
 
@@ -46,12 +47,13 @@ class Prompt:
     """An encoded history: its window and the tokens [tokens, features] of the prompt.
 
     With known future values appended (training, scoring) there is one more token for each.
-    `covariates` float32 [steps, num] are standardised, from the history's first step on; None if
-    none were given.
+    `lags` int64 [lags] are those of its tokens, -1 for none. `covariates` float32 [steps, num] are
+    standardised, from the history's first step on; None if none were given.
     """
 
     window: Window
     tokens: NDArray[np.float32]
+    lags: NDArray[np.int64]
     covariates: NDArray[np.float32] | None = None
 
 
@@ -81,9 +83,10 @@ def encode(
         count += len(future)
     first = window.first + len(window.scaled) - window.tokens
     tokens = np.empty((count, spec.num_features), np.float32)
-    lags = len(spec.lags)
-    tokens[:, :lags] = gather_lags(scaled, spec.lags, count)
-    tokens[:, lags : lags + 2] = static_features(window)
+    lags = lags_of(spec, axis)
+    tokens[:, : spec.num_lags] = gather_lags(scaled, lags, count)
+    known_from = spec.num_lags + spec.num_static
+    tokens[:, spec.num_lags : known_from] = static_features(spec, window, lags)
     length = len(history)
     units = None
     if covariates is not None:
@@ -91,8 +94,17 @@ def encode(
     known = known_features(spec, axis, units, first, count)
     if spec.history == "zeros" and spec.calendar and first < 0:
         known[:-first, :CALENDAR_FEATURES] = 0.0  # the published padding has no calendar
-    tokens[:, lags + 2 :] = known
-    return Prompt(window, tokens, units)
+    tokens[:, known_from:] = known
+    return Prompt(window, tokens, lags, units)
+
+
+def lags_of(spec: ModelSpec, axis: TimeAxis) -> NDArray[np.int64]:
+    """The lags that tokens of a series hold, -1 for none: int64 [num_lags]."""
+    lags = np.array(spec.lags, np.int64)
+    if not spec.seasons:
+        return lags
+    freq = None if axis.start is None else axis.freq
+    return np.concatenate([lags, season_lags(freq, spec.max_lag)])
 
 
 def known_features(
@@ -119,6 +131,14 @@ def known_features(
     return known
 
 
-def static_features(window: Window) -> NDArray[np.float32]:
-    """log1p(|loc|) and log(scale), the same in every token of a series. float32 [2]."""
-    return np.array([np.log1p(abs(window.loc)), np.log(window.scale)], np.float32)
+def static_features(
+    spec: ModelSpec, window: Window, lags: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """log1p(|loc|), log(scale) and which seasons there are, the same in every token of a series.
+
+    `lags` are those of `lags_of`. float32 [num_static].
+    """
+    features = np.array([np.log1p(abs(window.loc)), np.log(window.scale)], np.float32)
+    if not spec.seasons:
+        return features
+    return np.concatenate([features, season_flags(lags[len(spec.lags) :])])

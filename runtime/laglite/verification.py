@@ -134,8 +134,8 @@ def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
         _difference(found[name], expected[0, :count]) for name, expected in case.arguments.items()
     )
     decoder = backend.decoder(cache, paths, steps - 1)
-    history = PathHistory(spec, prompt.window, paths, steps)
-    fill_static(decoder.tokens, spec, prompt.window)
+    history = PathHistory(spec, prompt, paths, steps)
+    fill_static(decoder.tokens, spec, prompt)
     known = known_features(spec, axis, prompt.covariates, len(case.history), steps - 1)
     decoded = 0.0
     for step in range(steps - 1):

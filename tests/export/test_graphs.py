@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one_head_one_layer": {"num_heads": 1, "num_layers": 1},
     "no_lag_but_the_value": {"lags": (0,)},
     "covariates": {"num_covariates": 3},
+    "seasons": {"seasons": True, "num_covariates": 1},
     "covariates_with_published_rules": {"num_covariates": 2, "history": "zeros"},
     "covariates_without_calendar": {"num_covariates": 1, "calendar": False},
 }

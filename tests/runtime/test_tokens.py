@@ -43,7 +43,7 @@ def test_tokens_loc_and_scale_equal_the_published_ones(golden: Golden, row: int)
 def test_each_lag_is_the_value_that_many_steps_back(count: int, chosen: set[int]) -> None:
     lags = tuple(sorted(chosen))
     scaled = np.random.default_rng(0).standard_normal(count + lags[-1] + 3).astype(np.float32)
-    gathered = gather_lags(scaled, lags, count)
+    gathered = gather_lags(scaled, np.array(lags), count)
     for token in range(count):
         position = len(scaled) - count + token
         assert [scaled[position - lag] for lag in lags] == gathered[token].tolist()
@@ -51,8 +51,14 @@ def test_each_lag_is_the_value_that_many_steps_back(count: int, chosen: set[int]
 
 def test_lags_of_a_batch_are_those_of_each_row() -> None:
     scaled = np.random.default_rng(0).standard_normal((3, 20)).astype(np.float32)
-    together = gather_lags(scaled, (0, 2, 5), 4)
-    np.testing.assert_array_equal(together[1], gather_lags(scaled[1], (0, 2, 5), 4))
+    lags = np.array([0, 2, 5])
+    together = gather_lags(scaled, lags, 4)
+    np.testing.assert_array_equal(together[1], gather_lags(scaled[1], lags, 4))
+
+
+def test_a_lag_of_minus_one_is_none_and_gives_zero() -> None:
+    gathered = gather_lags(np.arange(1, 9, dtype=np.float32), np.array([0, -1, 3]), 2)
+    np.testing.assert_array_equal(gathered, [[7, 0, 4], [8, 0, 5]])
 
 
 def test_carry_forward_repeats_the_last_value_before_a_gap() -> None:

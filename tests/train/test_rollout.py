@@ -57,9 +57,9 @@ def losses_of(model: LagLlama, batch: Batch, uniforms: Tensor) -> tuple[Tensor, 
     return rollout_losses(model, batch, caches, first, uniforms)
 
 
-@pytest.mark.parametrize("rope", ["none", "nope"])
-def test_decoding_true_values_gives_the_teacher_forced_arguments(rope: str) -> None:
-    spec = dataclasses.replace(SPEC, rope_scaling=rope)
+@pytest.mark.parametrize("seasons", [False, True])
+def test_decoding_true_values_gives_the_teacher_forced_arguments(seasons: bool) -> None:
+    spec = dataclasses.replace(SPEC, seasons=seasons, lags=(0, 1, 2, 5, 24 if seasons else 7))
     model, batch = network(spec), batch_of(walk(), spec)
     assert len(set(batch.prompts.tolist())) > 1
     wanted, caches = model.with_caches(batch.tokens)

@@ -308,15 +308,15 @@ def test_a_share_of_windows_loses_its_calendar(share: float, blank: int) -> None
 def test_collate_fills_short_windows_on_the_right_with_weight_zero() -> None:
     rows = [
         EncodedWindow(np.full((n, 3), n, np.float32), np.full(n, 9, np.float32),
-                      np.ones(n, np.float32), float(n), 2.0, n - 1, n - 3)
+                      np.ones(n, np.float32), float(n), 2.0, n - 1, np.arange(2), n - 3)
         for n in (2, 5)
     ]  # fmt: skip
     batch = collate(rows, 5)
     shapes = [tuple(part.shape) for part in batch]
-    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1), (2,), (2,)]
-    assert all(part.dtype == torch.float32 for part in batch[:-2])
+    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1), (2,), (2, 2), (2,)]
+    assert all(part.dtype == torch.float32 for part in batch[:5])
     assert batch.prompts.dtype == batch.sources.dtype == torch.int64
-    assert (batch.prompts.tolist(), batch.sources.tolist()) == ([1, 1], [-1, 2])
+    assert (batch.prompts.tolist(), batch.sources.tolist()) == ([1, 4], [-1, 2])
     assert batch.weights.tolist() == [[1, 1, 0, 0, 0], [1] * 5]
     assert batch.tokens[0, :, 0].tolist() == [2, 2, 0, 0, 0]
     assert batch.values[0].tolist() == [9, 9, 0, 0, 0]

@@ -112,7 +112,7 @@ class PathDecoder:
         self, model: LagLlama, batch: Batch, caches: Sequence[KeysValues], paths: int
     ) -> None:
         self.model, self.paths = model, paths
-        self.tokens, self.prompts = batch.tokens, batch.prompts
+        self.tokens, self.prompts, self.lags = batch.tokens, batch.prompts, batch.lags
         self.caches = caches
         self.rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
         places = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
@@ -139,9 +139,12 @@ class PathDecoder:
     def _tokens(self, place: Tensor, draws: Sequence[Tensor]) -> Tensor:
         """The known tokens at `place` with lags that reach the draws taken from them."""
         tokens = self.tokens[self.rows, place][:, None].expand(-1, self.paths, -1)
-        drawn = [lag for lag in self.model.spec.lags if lag < len(draws)]
-        lagged = torch.stack([draws[len(draws) - 1 - lag] for lag in drawn], -1)
-        return torch.cat([lagged, tokens[..., len(drawn) :]], -1)
+        reached = (self.lags >= 0) & (self.lags < len(draws))
+        number = (len(draws) - 1 - self.lags).clamp_min(0) * reached  # of the draw, [batch, lags]
+        drawn = torch.stack(list(draws), -1)  # [batch, paths, draws]
+        drawn = drawn.gather(2, number[:, None].expand(-1, self.paths, -1))
+        lagged = torch.where(reached[:, None], drawn, tokens[..., : number.shape[1]])
+        return torch.cat([lagged, tokens[..., number.shape[1] :]], -1)
 
     def _attend(self, layer: int, query: Tensor) -> Tensor:
         """One softmax over the prompt, shared by the paths, and over each path's own tokens."""

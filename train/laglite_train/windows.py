@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     tokens [batch, tokens, features]; values (the next value at each position, data units) and
     weights [batch, tokens]; loc and scale [batch, 1]. All float32. int64 [batch]: `prompts`, how
     many of the tokens are history, and `sources`, the place of each window's stratum, -1 for a
-    synthetic one.
+    synthetic one. `lags` int64 [batch, lags] are those of each window's tokens, -1 for none.
     """
 
     tokens: Tensor
@@ -39,6 +39,7 @@ class Batch(NamedTuple):
     loc: Tensor
     scale: Tensor
     prompts: Tensor
+    lags: Tensor
     sources: Tensor
 
 
@@ -183,6 +184,7 @@ class EncodedWindow:
     loc: float
     scale: float
     prompt: int
+    lags: NDArray[np.int64]
     source: int
 
     @property
@@ -227,6 +229,7 @@ def encode_window(
         prompt.window.loc,
         prompt.window.scale,
         prompt.window.tokens,
+        prompt.lags,
         source,
     )
 
@@ -250,5 +253,6 @@ def collate(windows: Sequence[EncodedWindow], length: int) -> Batch:
         torch.from_numpy(columns[:, :1].copy()),
         torch.from_numpy(columns[:, 1:].copy()),
         torch.tensor([w.prompt for w in windows]),
+        torch.from_numpy(np.stack([w.lags for w in windows])),
         torch.tensor([w.source for w in windows]),
     )
