@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import NegativeBinomial, Normal, StudentT
+from torch.distributions import NegativeBinomial, Normal
 from torch.nn import functional as F
 
 from laglite.heads.spline import BOUND, TAIL
@@ -98,7 +98,7 @@ def negative_log_likelihood(
     scaled = (values - loc) / scale
     if head == "studentT":
         args = (arguments["df"], arguments["loc"], arguments["scale"])
-        log_density = StudentT(*args, validate_args=False).log_prob(scaled)
+        log_density = _student_t_log_density(scaled, *args)
     elif head == "normal":
         log_density = Normal(arguments["loc"], arguments["scale"], validate_args=False).log_prob(
             scaled
@@ -110,6 +110,19 @@ def negative_log_likelihood(
     return scale.log() - log_density
 
 
+def _student_t_log_density(values: Tensor, df: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """As torch's StudentT, which raises for NaN arguments where a loss of NaN tells the window."""
+    units = (values - loc) / scale
+    normaliser = (
+        scale.log()
+        + 0.5 * df.log()
+        + 0.5 * math.log(math.pi)
+        + torch.lgamma(0.5 * df)
+        - torch.lgamma(0.5 * (df + 1.0))
+    )
+    return -0.5 * (df + 1.0) * torch.log1p(units**2.0 / df) - normaliser
+
+
 def _kind(arguments: Mapping[str, Tensor], kind: str) -> Tensor:
     """All numbered arguments of a kind, stacked along a last axis."""
     return torch.stack([v for name, v in arguments.items() if name.startswith(f"{kind}_")], dim=-1)
@@ -117,7 +130,7 @@ def _kind(arguments: Mapping[str, Tensor], kind: str) -> Tensor:
 
 def _mixture_log_density(arguments: Mapping[str, Tensor], scaled: Tensor) -> Tensor:
     args = (_kind(arguments, kind) for kind in ("df", "loc", "scale"))
-    log_densities = StudentT(*args, validate_args=False).log_prob(scaled[..., None])
+    log_densities = _student_t_log_density(scaled[..., None], *args)
     return (_kind(arguments, "weight").log() + log_densities).logsumexp(dim=-1)
 
 
