@@ -79,6 +79,33 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_run_to_the_last_bit(
             assert_same(found[key], wanted[key], f"{name}: {key}")
 
 
+def test_a_run_that_was_moved_goes_on_and_knows_its_best(
+    waves: Path, whole_run: Path, tmp_path: Path
+) -> None:
+    config = small_config(waves, tmp_path / "here", **SETTINGS)
+    with stopping_after(2 * STEPS, RuntimeError("power cut")), pytest.raises(RuntimeError):
+        train(config, resume=False, progress=False)
+    output = tmp_path / "there"
+    (tmp_path / "here").rename(output)
+    best = train(dataclasses.replace(config, output=str(output)), resume=True, progress=False)
+    assert best == output / "best.ckpt"
+    for found, wanted in zip(best_of(output), best_of(whole_run), strict=True):
+        assert found == wanted
+    assert not (tmp_path / "here").exists()
+
+
+def best_of(output: Path) -> tuple[float, str, float]:
+    """Best loss and its file's name as the last checkpoint knows them, and the file's own loss."""
+    states = [contents(output / name)["callbacks"] for name in ("last.ckpt", "best.ckpt")]
+    last, best = (
+        next(state for state in callbacks.values() if state.get("monitor") == "val_loss")
+        for callbacks in states
+    )
+    path = Path(last["best_model_path"])
+    assert path.parent == output
+    return float(last["best_model_score"]), path.name, float(best["best_model_score"])
+
+
 def test_the_same_seed_gives_the_same_run_without_workers_and_another_seed_another(
     waves: Path, whole_run: Path, tmp_path: Path
 ) -> None:

@@ -130,15 +130,18 @@ def test_a_history_without_a_value_gives_no_window() -> None:
     assert encode_window(SPEC, values[:13], HOURLY, values[13:], 8) is not None
 
 
+@pytest.mark.parametrize("seasons", [False, True])
 @pytest.mark.parametrize("history", ["zeros", "carry"])
-def test_a_drawn_window_has_the_features_of_the_whole_history(history: str) -> None:
+def test_a_drawn_window_has_the_features_of_the_whole_history(history: str, seasons: bool) -> None:
     """Draws cut a series to what the model looks back on; the runtime is given all of it."""
-    spec = dataclasses.replace(SPEC, history=history, num_covariates=2)
+    spec = dataclasses.replace(
+        SPEC, history=history, num_covariates=2, seasons=seasons, lags=(0, 1, 2, 30)
+    )
     values, known = noise(90), np.stack([noise(90, 1), noise(90, 2)])
     values[:20:3] = NAN
     one = Series("a", HOURLY, values, known)
     plain = dataclasses.replace(SAMPLING, short_history=0.0, calendar_dropout=0.0)
-    draws = Draws([SeriesSet("set", [one])], plain, SyntheticConfig(), max_lag=5, num_covariates=2)
+    draws = Draws([SeriesSet("set", [one])], plain, SyntheticConfig(), max_lag=30, num_covariates=2)
     random = np.random.default_rng(0)
     for _ in range(30):
         raw = draws.draw(random, 8)

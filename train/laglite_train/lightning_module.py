@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,6 +21,7 @@ from laglite_train.distributions import negative_log_likelihood
 from laglite_train.draws import trainable
 from laglite_train.model import KeysValues, LagLlama
 from laglite_train.optimiser import OptimiserConfig, build_optimiser, rate_factor
+from laglite_train.resume import relocate
 from laglite_train.rollout import RolloutConfig, rollout_losses, rollout_uniforms
 from laglite_train.windows import Batch, TrainingBatches, ValidationBatches
 
@@ -157,6 +159,12 @@ class ForecastModule(lightning.LightningModule):
         for place, mean in zip(seen, means, strict=True):
             self.log(f"val_loss/{self.names[place]}", mean)
         self.log("val_loss", means.mean(), prog_bar=True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the checkpoints' bookkeeping follow a run that was moved."""
+        best = self.trainer.checkpoint_callback
+        if isinstance(best, ModelCheckpoint) and best.dirpath is not None:
+            relocate(checkpoint["callbacks"], str(best.dirpath))
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = build_optimiser(self.model, self.optimiser)

@@ -43,6 +43,23 @@ def check_resumable(last: Path, spec: ModelSpec, training: Mapping[str, Any]) ->
         )
 
 
+def relocate(callbacks: Mapping[str, Any], folder: str) -> None:
+    """Move the paths in the saved states of checkpoint callbacks to `folder`.
+
+    A run that was copied elsewhere would otherwise forget its best loss.
+    """
+
+    def moved(path: str) -> str:
+        return str(Path(folder) / Path(path).name) if path else path
+
+    for state in callbacks.values():
+        if "best_k_models" in state:
+            scores = {moved(path): score for path, score in state["best_k_models"].items()}
+            names = ("best_model_path", "kth_best_model_path", "last_model_path")
+            paths = {name: moved(state[name]) for name in names}
+            state.update(dirpath=folder, best_k_models=scores, **paths)
+
+
 def _fixed(key: str, values: tuple[Any, Any]) -> bool:
     if key == "optimiser.average":  # its value may change, its presence may not
         return bool(values[0]) != bool(values[1])
