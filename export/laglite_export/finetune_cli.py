@@ -79,7 +79,7 @@ def finetune(data: str, output: Path, **options: Any) -> None:
 
     The last horizon of each series is held back: never trained or selected on, both models are
     measured there beside seasonal naive. Before it lies what training is validated on; weights
-    that do not improve the validation loss are not kept.
+    that do not forecast it better are not kept.
     """
     try:
         _finetune(data, output, **options)
@@ -166,7 +166,7 @@ def _finetune(
         )
     if not outcome.improved:
         note(
-            "fine-tuning did not improve the validation loss: the weights are kept as they were, "
+            "fine-tuning did not improve the validation windows' forecasts: the weights are kept, "
             f"with context {outcome.best.context}"
         )
     with _notes(), progress_bar("measuring", 4 * windows * len(split.parts)) as advance:

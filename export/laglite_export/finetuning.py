@@ -139,10 +139,10 @@ def provenance(
         },
         "context_length": best.context,
         "steps": best.steps,
-        "validation_loss": best.loss,
-        "validation_loss_zero_shot": outcome.zero_shot.loss,
+        "validation_wql": best.wql,
+        "validation_wql_zero_shot": outcome.zero_shot.wql,
         "trials": [
-            {**dataclasses.asdict(trial), "loss": trial.loss if trial.loss < float("inf") else None}
+            {**dataclasses.asdict(trial), "wql": trial.wql if trial.wql < float("inf") else None}
             for trial in outcome.trials
         ],
         **settings,

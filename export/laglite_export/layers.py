@@ -109,9 +109,17 @@ def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
 
 
 def head(
-    g: GraphBuilder, x: str, spec: ModelSpec, weights: Weights, shape: tuple[str, ...]
+    g: GraphBuilder,
+    x: str,
+    tokens: str,
+    spec: ModelSpec,
+    weights: Weights,
+    shape: tuple[str, ...],
 ) -> None:
-    """Final norm, one projection an argument, domain map; declares the `param_*` outputs."""
+    """Final norm, one projection an argument, domain map; declares the `param_*` outputs.
+
+    `tokens` [..., features] are the graph's input, whose first feature a residual model adds.
+    """
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
@@ -133,6 +141,10 @@ def head(
             argument = spec.arguments[index]
             column = g.constant(f"column_{index - shift}", np.array(index - shift, np.int64))
             value = g.op("Gather", mapped, column, scope=f"head.{argument}", axis=-1)
+            if kind == "loc" and spec.residual:
+                own = g.constant("column_0", np.array(0, np.int64))
+                last = g.op("Gather", tokens, own, scope=f"head.{argument}", axis=-1)
+                value = g.op("Add", value, last, scope=f"head.{argument}")
             g.output(f"param_{argument}", value, shape)
         first += count
 

@@ -27,7 +27,8 @@ def build_prefill(
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
     g = GraphBuilder("prefill", file)
     half = spec.head_dim // 2
-    x = embed(g, g.input("tokens", ("series", "context", spec.num_features)), weights)
+    tokens = g.input("tokens", ("series", "context", spec.num_features))
+    x = embed(g, tokens, weights)
     cos, sin = g.input("cos", ("context", half)), g.input("sin", ("context", half))
     mask, rotary = _causal_mask(g, cos), widen_rotary(g, cos, sin, spec)
     key_shape = ("series", spec.num_heads, spec.head_dim + 1, "context + 1")
@@ -49,7 +50,7 @@ def build_prefill(
         x = mlp(g, x, layer, weights)
         g.output(f"prompt_key_{layer}", _border_key(g, key, scope), key_shape)
         g.output(f"prompt_value_{layer}", _border_value(g, value, scope), value_shape)
-    head(g, x, spec, weights, ("series", "context"))
+    head(g, x, tokens, spec, weights, ("series", "context"))
     return g.build(metadata)
 
 

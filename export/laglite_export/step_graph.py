@@ -28,7 +28,8 @@ def build_step(
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
     g = GraphBuilder("step", file)
     heads, dim = spec.num_heads, spec.head_dim
-    x = embed(g, g.input("tokens", ("paths", spec.num_features)), weights)
+    tokens = g.input("tokens", ("paths", spec.num_features))
+    x = embed(g, tokens, weights)
     cos, sin = g.input("cos", (1, dim // 2)), g.input("sin", (1, dim // 2))
     rotary = widen_rotary(g, cos, sin, spec)
     mask = g.input("suffix_mask", ("capacity",))
@@ -47,7 +48,7 @@ def build_step(
         x = mlp(g, x, layer, weights)
         g.output(f"new_key_{layer}", key, ("paths", heads, dim))
         g.output(f"new_value_{layer}", value, ("paths", heads, dim))
-    head(g, x, spec, weights, ("paths",))
+    head(g, x, tokens, spec, weights, ("paths",))
     return g.build(metadata)
 
 

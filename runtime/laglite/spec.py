@@ -45,6 +45,8 @@ class ModelSpec:
     which survives constant and intermittent series (see `laglite.scaling`).
 
     With `seasons`, tokens hold seasonal lags besides `lags` (see `laglite.seasons`).
+    With `residual`, the network's output for the distribution's centre (each `loc`) is the change
+    from the token's own value, not the value itself.
     `num_covariates` real inputs known beforehand come last in every token (see
     `laglite.covariates`).
     """
@@ -60,6 +62,7 @@ class ModelSpec:
     calendar: bool = True
     calendar_optional: bool = False
     seasons: bool = False
+    residual: bool = False
     context_length: int = 32
     max_context_length: int = 2048
     rope_scaling: str = "none"
@@ -94,6 +97,11 @@ class ModelSpec:
                 raise SpecError(
                     f"{name} {getattr(self, name)!r} is not known; one of: {', '.join(allowed)}"
                 )
+        if self.residual and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
+            raise SpecError(
+                f"residual needs lag 0 and a head with a loc, not {self.head!r} from lag "
+                f"{self.lags[0]} on"
+            )
         if not 1.0 <= self.rope_factor < float("inf"):
             raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
 

@@ -42,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_lag_but_the_value": {"lags": (0,)},
     "covariates": {"num_covariates": 3},
     "seasons": {"seasons": True, "num_covariates": 1},
+    "residual": {"residual": True, "lags": (0, 1, 3, 8)},
     "covariates_with_published_rules": {"num_covariates": 2, "history": "zeros"},
     "covariates_without_calendar": {"num_covariates": 1, "calendar": False},
 }

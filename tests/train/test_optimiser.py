@@ -64,34 +64,36 @@ def test_adamw_decays_matrices_and_spares_vectors() -> None:
     assert first["lr"] == second["lr"] == 0.004
 
 
-def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest() -> None:
+def test_muon_takes_all_matrices_but_the_heads_and_adamw_the_rest() -> None:
     model = fresh_model()
     optimiser = build_optimiser(model, MUON)
     assert isinstance(optimiser, MatrixAndRest)
     (inner, first), (outer, _), (vectors, _) = named_groups(model, optimiser)
-    assert all(name.startswith("transformer.h.") for name in inner)
-    assert len(inner) == 6 * SPEC.num_layers
-    assert "transformer.wte.weight" in outer
+    assert all(name.startswith("transformer.") for name in inner)
+    assert len(inner) == 6 * SPEC.num_layers + 1
+    assert "transformer.wte.weight" in inner
+    assert outer == {f"param_proj.proj.{k}.weight" for k in range(3)}
     assert inner | outer | vectors == {name for name, _ in model.named_parameters()}
     assert first["lr"] == MUON.matrix_learning_rate
 
 
-def test_frozen_weights_stay_and_a_model_without_blocks_to_train_needs_no_muon() -> None:
+def test_frozen_weights_stay_and_a_head_alone_needs_no_muon() -> None:
     model = fresh_model()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(".h." not in name)
+        parameter.requires_grad_("param_proj" in name)
     optimiser = build_optimiser(model, MUON)
     assert isinstance(optimiser, torch.optim.AdamW)
-    assert all(".h." not in name for names, _ in named_groups(model, optimiser) for name in names)
+    trained = {name for names, _ in named_groups(model, optimiser) for name in names}
+    assert trained == {name for name, _ in model.named_parameters() if "param_proj" in name}
 
 
 def test_both_parts_update_as_torchs_own_optimisers_side_by_side() -> None:
     one, two = fresh_model(), fresh_model()
     together = build_optimiser(one, MUON)
     named = dict(two.named_parameters())
-    inner = [p for name, p in named.items() if p.dim() == 2 and ".h." in name]
+    inner = [p for name, p in named.items() if p.dim() == 2 and "param_proj" not in name]
     rest = [
-        {"params": [p for name, p in named.items() if p.dim() == 2 and ".h." not in name],
+        {"params": [p for name, p in named.items() if p.dim() == 2 and "param_proj" in name],
          "weight_decay": MUON.weight_decay},
         {"params": [p for p in named.values() if p.dim() == 1], "weight_decay": 0.0},
     ]  # fmt: skip

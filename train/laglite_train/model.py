@@ -144,13 +144,18 @@ class LagLlama(nn.Module):
         for block in self.transformer["h"]:
             x, cache = block(x, cos, sin)
             caches.append(cache)
-        return self.head(x), caches
+        return self.head(x, tokens), caches
 
-    def head(self, x: Tensor) -> dict[str, Tensor]:
-        """Arguments [...] of the hidden states x [..., width]."""
+    def head(self, x: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        """Arguments [...] of the hidden states x [..., width] behind `tokens` [..., features]."""
         with torch.autocast(x.device.type, enabled=False):
             raw = self.param_proj(self.transformer["ln_f"](x))
-        return domain_map(self.spec.head, raw)
+        arguments = domain_map(self.spec.head, raw)
+        if self.spec.residual:
+            for name in arguments:
+                if name.startswith("loc"):
+                    arguments[name] = arguments[name] + tokens[..., 0]  # lag 0
+        return arguments
 
     def initialise(self) -> None:
         """Draw fresh weights: normal, narrower where a layer writes to the residual stream."""

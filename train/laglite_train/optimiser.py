@@ -20,7 +20,9 @@ class OptimiserConfig:
     """How weights are updated.
 
     `name`: "adamw", or "muon": orthogonalised momentum (Jordan et al. 2024) with
-    `matrix_learning_rate` for the matrices inside the blocks, AdamW for the rest. The rate warms
+    `matrix_learning_rate` for all matrices but the head's, AdamW for the rest. (Neighbouring lags
+    are nearly equal: an update that treats all directions of the input projection alike learns
+    from their differences, which carry most of what there is to learn.) The rate warms
     up linearly over `warmup_steps`; over the last `decay_share` of the steps after that (1: all)
     it decays along a cosine to `final_share` of itself.
     `average` is the decay of the exponential moving average of weights that is validated and
@@ -75,8 +77,8 @@ class MatrixAndRest(Optimizer):
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     """The optimiser of `model`'s trainable weights; vectors and biases have no weight decay."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inner = [p for name, p in named if p.dim() == 2 and ".h." in name]
-    outer = [p for name, p in named if p.dim() == 2 and ".h." not in name]
+    inner = [p for name, p in named if p.dim() == 2 and "param_proj" not in name]
+    outer = [p for name, p in named if p.dim() == 2 and "param_proj" in name]
     vectors = [p for name, p in named if p.dim() != 2]
     if config.name == "muon" and inner:
         matrices = torch.optim.Muon(

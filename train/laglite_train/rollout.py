@@ -125,7 +125,8 @@ class PathDecoder:
     def step(self, step: int, draws: Sequence[Tensor]) -> dict[str, Tensor]:
         """Arguments [batch, paths] after each path's last draw, its token being number `step`."""
         place = self.prompts + step
-        x = self.model.transformer["wte"](self._tokens(place, draws))
+        tokens = self._tokens(place, draws)
+        x = self.model.transformer["wte"](tokens)
         cos, sin = (table[place][:, None, None] for table in (self.cos, self.sin))
         for layer, block in enumerate(self.model.transformer["h"]):
             normed = block.rms_1(x)
@@ -134,7 +135,7 @@ class PathDecoder:
             self.own[layer].append((key, value))
             x = x + block.attn.c_proj(self._attend(layer, query).flatten(-2))
             x = x + block.mlp(block.rms_2(x))
-        return self.model.head(x)
+        return self.model.head(x, tokens)
 
     def _tokens(self, place: Tensor, draws: Sequence[Tensor]) -> Tensor:
         """The known tokens at `place` with lags that reach the draws taken from them."""
