@@ -79,7 +79,7 @@ def test_the_table_and_the_bundle_are_the_results(tuned: Any, waves: Path) -> No
     assert "columns: id 'name', time 'when', target 'load'" in done.stderr
     assert "values of 2 series; 4 windows of 6 values to validate on" in done.stderr
     assert "the last 12 values of each series held back" in done.stderr
-    assert "context 24, learning rate 0.003, best of 10 steps: 10: validation loss" in done.stderr
+    assert "context 24, learning rate 0.003, best of 10 steps: 10: validation WQL" in done.stderr
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
@@ -96,7 +96,7 @@ def test_the_manifest_tells_how_the_model_came_about(tuned: Any, tiny_bundle: Pa
     assert (training["context_length"], training["learning_rate"]) == (24, 3e-3)
     assert (training["freeze"], training["steps"], training["seed"]) == ("last-1", 10, 0)
     assert len(training["trials"]) == 3
-    assert training["validation_loss"] < training["validation_loss_zero_shot"]
+    assert training["validation_wql"] < training["validation_wql_zero_shot"]
 
 
 def test_the_evaluation_is_that_of_the_exported_model(tuned: Any, waves: Path) -> None:
@@ -122,9 +122,9 @@ def test_a_checkpoint_is_fine_tuned_too_and_a_search_chooses(waves: Path, tmp_pa
     assert done.exit_code == 0, done.stderr
     training = json.loads((tmp_path / "b" / "manifest.json").read_text())["training"]
     assert training["base"]["training"]["origin"] == "lag-llama"
-    losses = [trial["loss"] for trial in training["trials"]]
-    assert min(losses) == training["validation_loss"]
-    assert len(losses) == done.stderr.count("validation loss ") > 8
+    losses = [trial["wql"] for trial in training["trials"]]
+    assert min(losses) == training["validation_wql"]
+    assert len(losses) == done.stderr.count("validation WQL ") > 8
     assert open_bundle(tmp_path / "b").spec.context_length == training["context_length"]
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -139,7 +139,10 @@ def test_weights_that_do_not_improve_are_not_kept(
     assert done.exit_code == 0, done.stderr
     kept = open_bundle(tmp_path / "b")
     if kept.manifest["training"]["steps"] == 0:
-        assert "fine-tuning did not improve the validation loss: the weights" in done.stderr
+        assert (
+            "fine-tuning did not improve the validation windows' forecasts: the weights"
+            in done.stderr
+        )
         assert "kept as it was" in done.stdout
     before = load_bundle_model(open_bundle(tiny_bundle)).state_dict()
     for name, tensor in load_bundle_model(kept).state_dict().items():

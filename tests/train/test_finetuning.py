@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from laglite import Forecaster
 from laglite.errors import InputError, LagliteError
+from laglite.evaluation.backtest import from_samples
+from laglite.evaluation.metrics import DECILES, combine, levels_needed, window_errors
 from laglite.frequency import parse_frequency
 from laglite.reading import InputSeries
 from laglite.spec import ModelSpec
@@ -27,10 +29,10 @@ from laglite_train.finetuning import (
     fine_tune,
     freeze,
     inherited_sampling,
-    validation_loss,
     with_context,
 )
 from laglite_train.finetuning_search import allowed_contexts, run_once, search
+from laglite_train.forecast_error import forecast_wql
 from laglite_train.model import LagLlama
 from laglite_train.time_split import (
     SHORTEST_TRAINING,
@@ -153,7 +155,7 @@ def test_training_does_not_see_what_is_validated_on(model: LagLlama) -> None:
     ]
     first, second = (weights(result.model) for result in results)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert results[0].loss != results[1].loss
+    assert results[0].wql != results[1].wql
 
 
 def test_training_sees_all_values_before(model: LagLlama) -> None:
@@ -168,28 +170,59 @@ def test_training_sees_all_values_before(model: LagLlama) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_validation_loss_is_the_runtimes_log_probability(
-    model: LagLlama, export_to: Callable[[LagLlama, str], Path]
+@pytest.mark.parametrize("head", ["studentT", "neg_bin", "mixtureT"])
+def test_the_loss_is_what_a_backtest_of_the_exported_model_finds(
+    export_to: Callable[[LagLlama, str], Path], head: str
 ) -> None:
-    values = wave("a", 400).values
+    torch.manual_seed(2)
+    model = LagLlama(dataclasses.replace(SPEC, head=head, num_covariates=1))
+    model.initialise()
+    model.eval()
+    values = np.rint(wave("a", 400).values)
     values[[100, 386, 390]] = np.nan
-    found = split(wave("a", values=values), wave("bb", 90, start=None, freq=None))
-    forecaster = Forecaster.load(export_to(model, "finetuning"), threads=1)
-    log_probs = []
+    event = np.random.default_rng(0).random((400, 1))
+    found = split(
+        wave("a", values=values, covariates=event),
+        wave("bb", 90, start=None, freq=None, covariates=event[:90]),
+    )
+    forecaster = Forecaster.load(export_to(model, f"finetuning_{head}"), threads=1)
+    errors = []
     for part in found.parts:
+        timed = part.series.axis.start is not None
+        assert part.series.covariates is not None
         for origin in range(part.train, part.test, HORIZON):
-            series = part.series
-            timed = series.axis.start is not None
-            score = forecaster.score(
-                series.values[:origin],
-                series.values[origin : origin + HORIZON],
-                start=series.axis.start if timed else None,
+            forecast = forecaster.predict(
+                part.series.values[:origin],
+                horizon=HORIZON,
+                start=part.series.axis.start if timed else None,
                 freq="h" if timed else None,
+                covariates=part.series.covariates.T[: origin + HORIZON],
+                num_samples=20,
+                seed=7,
             )
-            log_probs.append(score.log_prob)
-    assert len(log_probs) == found.validation_windows
-    loss = validation_loss(model, SplitValidation(found, SPEC, SPEC.context_length, 3))
-    assert loss == pytest.approx(-np.nanmean(np.concatenate(log_probs)), rel=1e-5)
+            actual = part.series.values[origin : origin + HORIZON].astype(float)
+            quantiles = from_samples(forecast, levels_needed(DECILES))
+            errors.append(window_errors(quantiles, actual, math.nan))
+    assert len(errors) == found.validation_windows
+    batches = SplitValidation(found, model.spec, model.spec.context_length, 3)
+    loss = forecast_wql(model, batches.encoded, HORIZON, seed=7, paths=20)
+    assert loss == pytest.approx(combine(errors).wql, rel=1e-3)
+
+
+def test_a_forecast_that_is_not_finite_has_an_infinite_loss() -> None:
+    torch.manual_seed(0)
+    model = LagLlama(SPEC)
+    with torch.no_grad():
+        model.param_proj.proj[1].weight.fill_(1e38)
+    batches = SplitValidation(split(), SPEC, 8, 4)
+    assert forecast_wql(model, batches.encoded, HORIZON) == math.inf
+
+
+def test_many_series_are_sampled_to_validate_on() -> None:
+    found = split(*(wave("a" * k, 40) for k in range(1, 301)))
+    batches = SplitValidation(found, SPEC, 8, 50)
+    assert found.validation_windows == 300
+    assert [len(windows) for windows in batches.windows] == [50, 50]
 
 
 @pytest.mark.parametrize("context", [4, 8, 30])
@@ -210,7 +243,7 @@ def test_fine_tuning_improves_the_validation_loss_and_leaves_the_base_alone(
     config = dataclasses.replace(QUICK, steps=40, steps_per_epoch=10)
     outcome = run_once(model, split(), config, context=None, tell=silent, progress=False)
     assert outcome.improved
-    assert outcome.best.loss < outcome.zero_shot.loss - 0.2
+    assert outcome.best.wql < 0.7 * outcome.zero_shot.wql
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
@@ -297,7 +330,7 @@ def fake_losses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float, int]]
     """Replace training by a loss that is lowest at context 16 and learning rate 1e-3."""
     runs: list[tuple[int, float, int]] = []
 
-    def untrained(model: LagLlama, split: TimeSplit, context: int, _: int) -> Candidate:
+    def untrained(model: LagLlama, split: TimeSplit, context: int, _: FineTuneConfig) -> Candidate:
         return Candidate(with_context(model, context), 0.0, 0, 9 + abs(math.log2(context / 16)))
 
     def trained(
@@ -328,7 +361,7 @@ def test_a_search_halves_its_runs_down_to_the_best(
     assert {context for context, _, _ in runs} == {16, 8}  # where the untrained network is best
     assert [steps for _, _, steps in runs] == [50] * 6 + [200] * 2 + [400]
     assert len(outcome.trials) == len(told) == 4 + 9
-    assert sum(math.isinf(trial.loss) for trial in outcome.trials) == 2
+    assert sum(math.isinf(trial.wql) for trial in outcome.trials) == 2
     assert "context 16, learning rate 0.01, 50 steps: the loss is not finite" in told
 
 
@@ -343,7 +376,7 @@ def test_a_search_on_data_gives_the_same_model_again(model: LagLlama) -> None:
     ]  # fmt: skip
     assert outcomes[0].trials == outcomes[1].trials
     best = outcomes[0].best
-    assert best.loss == min(trial.loss for trial in outcomes[0].trials)
+    assert best.wql == min(trial.wql for trial in outcomes[0].trials)
     assert best.model.spec == dataclasses.replace(SPEC, context_length=best.context)
     first, second = (weights(outcome.best.model) for outcome in outcomes)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -390,8 +423,8 @@ def test_covariates_are_trained_on_and_must_be_those_of_the_model() -> None:
     model.initialise()
     config = dataclasses.replace(QUICK, steps=40, steps_per_epoch=10)
     blind = dataclasses.replace(series, covariates=np.zeros_like(series.covariates))
-    losses = [fine_tune(model, split(one), config, progress=False).loss for one in (series, blind)]
-    assert losses[0] < losses[1] - 0.1
+    losses = [fine_tune(model, split(one), config, progress=False).wql for one in (series, blind)]
+    assert losses[0] < 0.8 * losses[1]
 
 
 def test_values_beyond_single_precision_are_named() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -12,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 
 from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite_train.checkpoint import load_checkpoint
 from laglite_train.config import RunConfig, TrainConfig
-from laglite_train.distributions import negative_log_likelihood
 from laglite_train.draws import SamplingConfig
+from laglite_train.forecast_error import forecast_wql
 from laglite_train.model import LagLlama
 from laglite_train.optimiser import OptimiserConfig
+from laglite_train.rollout import HEADS, RolloutConfig
 from laglite_train.time_split import SplitValidation, TimeSplit
 from laglite_train.training import fit
-from laglite_train.windows import Batch
 
+LARGEST = 1e30
 INHERITED = ("short_history", "calendar_dropout", "largest_value")  # of the base's sampling
 
 
@@ -34,10 +33,12 @@ class FineTuneConfig:
     """How a network is fine-tuned.
 
     `steps` of AdamW at `learning_rate`, in epochs of `steps_per_epoch` with a validation after
-    each; it ends early after `patience` epochs without a better loss. `freeze` leaves weights as
-    they are: "none", all but the "head" (final norm and projection), or all but head and the last
-    K blocks ("last-K"). `average` is the decay of the average of weights. `sampling` holds what
-    windows inherit from how the network was trained before (see `inherited_sampling`).
+    each; it ends early after `patience` epochs without better forecasts of the validation windows.
+    `freeze` leaves weights as they are: "none", all but the "head" (final norm and projection), or
+    all but head and the last K blocks ("last-K"). `rollout` is the weight of the score of sample
+    paths beside the likelihood, for heads whose draws have gradients (see
+    `laglite_train.rollout`). `average` is the decay of the average of weights. `sampling` holds
+    what windows inherit from how the network was trained before (see `inherited_sampling`).
     """
 
     learning_rate: float = 3e-4
@@ -46,6 +47,7 @@ class FineTuneConfig:
     patience: int = 6
     batch_size: int = 32
     freeze: str = "none"
+    rollout: float = 0.5
     average: float = 0.9
     weight_decay: float = 0.01
     seed: int = 0
@@ -55,16 +57,15 @@ class FineTuneConfig:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network, and its loss on the validation windows; 0 `steps`: as it came.
+    """A network, and the weighted quantile loss of its forecasts of the validation windows.
 
-    The loss is in data units, so that it can be compared over contexts; infinite where it is not
-    finite.
+    0 `steps`: as it came. It is infinite where a forecast is not finite.
     """
 
     model: LagLlama
     learning_rate: float
     steps: int
-    loss: float
+    wql: float
 
     @property
     def context(self) -> int:
@@ -77,30 +78,39 @@ def fine_tune(
 ) -> Candidate:
     """Train a copy of `model` on `split`, with the context length of its specification.
 
-    Returns the weights of the epoch with the best validation loss. The same seed gives the same
-    weights. Raises InputError for an unknown `freeze` and an impossible context, LagliteError if
-    the loss is not finite.
+    Returns the weights of the epoch that forecasts the validation windows best. The same seed gives
+    the same weights. Raises InputError for an unknown `freeze` and an impossible context,
+    LagliteError if the loss is not finite.
     """
     spec = model.spec
     copy = with_context(model, spec.context_length).train()
     freeze(copy, config.freeze)
     batches = SplitValidation(split, spec, spec.context_length, config.batch_size)
+
+    def judge(network: LagLlama) -> float:
+        wql = forecast_wql(network, batches.encoded, split.horizon, seed=config.seed)
+        return min(wql, LARGEST)  # an infinite one would end the run
+
     with tempfile.TemporaryDirectory(prefix="laglite-finetune-") as folder:
         settings = _train_config(spec, split, config, folder)
         path = fit(
             copy, settings, [split.training], resume_from=None, progress=progress,
-            validation=batches,
+            validation=batches, judge=judge,
         )  # fmt: skip
         steps = int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
         trained = load_checkpoint(path).model
-    return Candidate(trained, config.learning_rate, steps, validation_loss(trained, batches))
+    wql = forecast_wql(trained, batches.encoded, split.horizon, seed=config.seed)
+    return Candidate(trained, config.learning_rate, steps, wql)
 
 
-def as_it_came(model: LagLlama, split: TimeSplit, context: int, batch_size: int) -> Candidate:
+def as_it_came(
+    model: LagLlama, split: TimeSplit, context: int, config: FineTuneConfig
+) -> Candidate:
     """The network without training, at another context."""
     same = with_context(model, context)
-    batches = SplitValidation(split, same.spec, context, batch_size)
-    return Candidate(same, 0.0, 0, validation_loss(same, batches))
+    batches = SplitValidation(split, same.spec, context, config.batch_size)
+    wql = forecast_wql(same, batches.encoded, split.horizon, seed=config.seed)
+    return Candidate(same, 0.0, 0, wql)
 
 
 def with_context(model: LagLlama, context: int) -> LagLlama:
@@ -161,22 +171,6 @@ def inherited_sampling(spec: ModelSpec, training: Mapping[str, Any]) -> Sampling
     return dataclasses.replace(defaults, **numbers)
 
 
-@torch.no_grad()
-def validation_loss(model: LagLlama, batches: Dataset[Batch]) -> float:
-    """Mean negative log-likelihood of the validation windows' values, in data units."""
-    total = count = 0.0
-    for place in range(len(batches)):  # type: ignore[arg-type]
-        batch = batches[place]
-        arguments = {name: each.float() for name, each in model(batch.tokens).items()}
-        losses = negative_log_likelihood(
-            model.spec.head, arguments, batch.values, batch.loc, batch.scale
-        )
-        total += float((losses * batch.weights).double().sum())
-        count += float(batch.weights.double().sum())
-    mean = total / count
-    return mean if math.isfinite(mean) else math.inf
-
-
 def _train_config(
     spec: ModelSpec, split: TimeSplit, config: FineTuneConfig, folder: str
 ) -> TrainConfig:
@@ -194,6 +188,12 @@ def _train_config(
             weight_decay=config.weight_decay,
             warmup_steps=min(20, config.steps // 10),
             average=config.average,
+        ),
+        rollout=RolloutConfig(
+            weight=config.rollout if spec.head in HEADS and split.horizon > 1 else 0.0,
+            begin=0.0,
+            steps=min(RolloutConfig.steps, split.horizon),
+            windows=min(RolloutConfig.windows, config.batch_size),
         ),
         run=RunConfig(
             epochs=epochs,

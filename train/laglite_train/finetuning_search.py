@@ -35,12 +35,12 @@ class Trial:
     context_length: int
     learning_rate: float
     steps: int
-    loss: float
+    wql: float
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The best network by validation loss, the network as it came, and all that was tried."""
+    """The network whose validation windows were forecast best, the one that came, all trials."""
 
     best: Candidate
     zero_shot: Candidate
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def improved(self) -> bool:
-        """Whether training made the validation loss better."""
+        """Whether training made those forecasts better."""
         return self.best.steps > 0
 
 
@@ -94,14 +94,14 @@ def search(
     zero_shot = trials.as_it_came(model.spec.context_length)
     others = [trials.as_it_came(c) for c in contexts if c != zero_shot.context]
     known = [zero_shot] if zero_shot.context in contexts else []
-    ranked = sorted([*known, *others], key=lambda each: each.loss)
+    ranked = sorted([*known, *others], key=lambda each: each.wql)
     pairs = [(c.context, rate) for c in ranked[:KEPT_CONTEXTS] for rate in learning_rates]
     for share, kept in RUNGS:
         if len(pairs) <= kept:
             continue
         steps = max(1, int(share * config.steps))
-        losses = {pair: trials.try_to_train(*pair, steps) for pair in pairs}
-        pairs = sorted(pairs, key=losses.__getitem__)[:kept]
+        errors = {pair: trials.try_to_train(*pair, steps) for pair in pairs}
+        pairs = sorted(pairs, key=errors.__getitem__)[:kept]
     trials.train(*pairs[0], config.steps, progress)
     return Outcome(trials.best, zero_shot, tuple(trials.record))
 
@@ -134,7 +134,7 @@ class _Trials:
 
     def as_it_came(self, context: int) -> Candidate:
         check_context(self._model.spec, context, self._split.horizon)
-        found = as_it_came(self._model, self._split, context, self._config.batch_size)
+        found = as_it_came(self._model, self._split, context, self._config)
         self._keep(found, f"context {context}, not trained")
         return found
 
@@ -149,16 +149,16 @@ class _Trials:
         return found
 
     def try_to_train(self, context: int, rate: float, steps: int) -> float:
-        """The loss, infinite for a run that diverged."""
+        """The error, infinite for a run that diverged."""
         try:
-            return self.train(context, rate, steps).loss
+            return self.train(context, rate, steps).wql
         except LagliteError as error:
             self._tell(f"context {context}, learning rate {rate:g}, {steps} steps: {error}")
             self.record.append(Trial(context, rate, steps, float("inf")))
             return float("inf")
 
     def _keep(self, found: Candidate, label: str) -> None:
-        self._tell(f"{label}: validation loss {found.loss:.4f}")
-        self.record.append(Trial(found.context, found.learning_rate, found.steps, found.loss))
-        if self._best is None or found.loss < self._best.loss:
+        self._tell(f"{label}: validation WQL {found.wql:.4f}")
+        self.record.append(Trial(found.context, found.learning_rate, found.steps, found.wql))
+        if self._best is None or found.wql < self._best.wql:
             self._best = found

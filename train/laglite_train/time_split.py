@@ -14,6 +14,7 @@ from laglite.forecaster import as_history
 from laglite.reading import InputSeries
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis
+from laglite.window import Window, build_window
 from laglite_train.corpus import Series, SeriesSet
 from laglite_train.draws import held_out
 from laglite_train.windows import Batch, EncodedWindow, collate, encode_window
@@ -21,6 +22,7 @@ from laglite_train.windows import Batch, EncodedWindow, collate, encode_window
 SHORTEST_TRAINING = 8
 WANTED_WINDOWS = 32  # to validate on, over all series
 VALIDATION_SHARE = 0.1  # of a series at most, but one window always
+MOST_WINDOWS = 128  # that are forecast at every validation
 MOST_NAMES = 5
 
 Note = Callable[[str], None]
@@ -123,27 +125,34 @@ def check_covariates(split: TimeSplit, num_covariates: int) -> None:
 class SplitValidation(Dataset[Batch]):
     """The validation windows of a split in batches, for a prompt of `context` tokens.
 
-    Every context sees the same values to predict, so that losses in data units can be compared.
-    Raises InputError if no window has an observed value to predict and one before it.
+    Every context sees the same values to predict. Of more than `MOST_WINDOWS` some are taken, from
+    all over the split. `windows` has what each batch was encoded from. Raises InputError if no
+    window has an observed value to predict and one before it.
     """
 
     def __init__(self, split: TimeSplit, spec: ModelSpec, context: int, batch_size: int) -> None:
-        windows = []
-        for part in split.parts:
-            for origin in range(part.train, part.test, split.horizon):
-                window = _window(part.series, origin, split.horizon, spec, context)
-                if window is not None and window.weights.any():
-                    windows.append(window)
+        places = [
+            (part.series, origin)
+            for part in split.parts
+            for origin in range(part.train, part.test, split.horizon)
+        ]
+        encoded, windows = [], []
+        for series, origin in places[:: -(-len(places) // MOST_WINDOWS)]:
+            found = _encode(series, origin, split.horizon, spec, context)
+            if found is not None and found.weights.any():
+                encoded.append(found)
+                windows.append(
+                    build_window(series.values[:origin].astype(np.float64), spec, context)
+                )
         if not windows:
             raise InputError(
                 f"{split.name}: nothing is observed in the {split.horizon} values to validate on, "
                 "before those held back"
             )
         length = context + split.horizon - 1
-        self._batches = [
-            collate(windows[first : first + batch_size], length)
-            for first in range(0, len(windows), batch_size)
-        ]
+        parts = [slice(first, first + batch_size) for first in range(0, len(windows), batch_size)]
+        self._batches = [collate(encoded[part], length) for part in parts]
+        self.windows = [windows[part] for part in parts]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -151,8 +160,13 @@ class SplitValidation(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         return self._batches[index]
 
+    @property
+    def encoded(self) -> list[tuple[Batch, list[Window]]]:
+        """Each batch with the windows that it was encoded from."""
+        return list(zip(self._batches, self.windows, strict=True))
 
-def _window(
+
+def _encode(
     series: Series, origin: int, horizon: int, spec: ModelSpec, context: int
 ) -> EncodedWindow | None:
     """The window whose `horizon` values after `origin` are to be predicted."""

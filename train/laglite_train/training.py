@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from laglite_train.resume import check_resumable
 from laglite_train.windows import Batch
 
 SHORTEST_SERIES = 8
+JUDGED = "val_score"
 
 
 def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
@@ -63,11 +64,13 @@ def fit(
     resume_from: Path | None,
     progress: bool,
     validation: Dataset[Batch] | None = None,
+    judge: Callable[[LagLlama], float] | None = None,
 ) -> Path:
     """Train `model` on `corpus` and return the best checkpoint; see `train`.
 
     Validation is on the end of each series, which is kept from training; or, where they are given,
-    on the batches of `validation` (one process), and training on all of `corpus`.
+    on the batches of `validation` (one process), and training on all of `corpus`. The best is what
+    has the lowest validation loss, or the lowest number that `judge` gives a network.
 
     Raises InputError for data or a machine that the config does not fit, LagliteError where the
     loss is not finite, KeyboardInterrupt where the run is stopped; `last.ckpt` then holds it as of
@@ -89,16 +92,19 @@ def fit(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{output}: cannot be made ({error.strerror}); change output") from error
+    monitor = "val_loss" if judge is None else JUDGED
     best = ModelCheckpoint(
-        dirpath=output, filename="best", monitor="val_loss", enable_version_counter=False
+        dirpath=output, filename="best", monitor=monitor, enable_version_counter=False
     )
     # save_last= of the above would keep the last *best*; this one keeps every epoch's end.
     latest = ModelCheckpoint(dirpath=output, filename="last", enable_version_counter=False)
     callbacks: list[Callback] = [best, latest, Throughput(run.batch_size)]
+    if judge is not None:
+        callbacks.append(Judgement(judge))  # before the average gives its weights back
     if config.optimiser.average:
         callbacks.append(EMAWeightAveraging(decay=config.optimiser.average))
     if run.patience is not None:
-        callbacks.append(EarlyStopping("val_loss", patience=run.patience))
+        callbacks.append(EarlyStopping(monitor, patience=run.patience))
     if progress:
         callbacks.append(RichProgressBar(refresh_rate=10, console_kwargs={"stderr": True}))
     table = CSVLogger(str(output), name="logs")  # a resumed run logs beside the first
@@ -148,6 +154,18 @@ def _tell_left_out(corpus: Sequence[SeriesSet], horizon: int) -> None:
                 LagliteWarning,
                 stacklevel=2,
             )
+
+
+class Judgement(Callback):
+    """Logs what `judge` gives the network that is validated."""
+
+    def __init__(self, judge: Callable[[LagLlama], float]) -> None:
+        self.judge = judge
+
+    def on_validation_epoch_end(
+        self, _: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        module.log(JUDGED, self.judge(module.model), prog_bar=True)
 
 
 class Throughput(Callback):
