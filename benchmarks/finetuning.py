@@ -30,7 +30,12 @@ from laglite.errors import InputError, LagliteError
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.reading import Columns, InputSeries
 from laglite_export.finetuning import ZERO_SHOT, BacktestSettings, Base, export_tuned, load_base
-from laglite_train.finetuning import FineTuneConfig, check_context, inherited_sampling
+from laglite_train.finetuning import (
+    FineTuneConfig,
+    check_context,
+    inherited_rollout,
+    inherited_sampling,
+)
 from laglite_train.finetuning_search import LEARNING_RATES, allowed_contexts, run_once, search
 from laglite_train.time_split import check_covariates, split_in_time
 
@@ -178,6 +183,7 @@ def main(
         config = FineTuneConfig(
             learning_rate=learning_rate, steps=steps, batch_size=batch, freeze=freeze, seed=seed,
             threads=threads, sampling=inherited_sampling(base.model.spec, base.training),
+            rollout=inherited_rollout(base.training),
         )  # fmt: skip
         choice = Choice(windows, context, searching, samples)
         results = {

@@ -37,7 +37,7 @@ from laglite.reading import Columns, read_series
     "--context", type=click.IntRange(1), help="Tokens of history.  [default: the model's]"
 )
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=3e-4,
+    "--learning-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-3,
     show_default=True, help="Of AdamW, after a warm-up, falling along a cosine.",
 )  # fmt: skip
 @click.option(
@@ -147,6 +147,7 @@ def _finetune(
         freeze=freeze,
         seed=seed,
         threads=threads,
+        rollout=finetuning.inherited_rollout(base.training),
         sampling=finetuning.inherited_sampling(spec, base.training),
     )
     progress = sys.stderr.isatty()

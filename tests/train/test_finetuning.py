@@ -28,6 +28,7 @@ from laglite_train.finetuning import (
     check_context,
     fine_tune,
     freeze,
+    inherited_rollout,
     inherited_sampling,
     with_context,
 )
@@ -170,12 +171,15 @@ def test_training_sees_all_values_before(model: LagLlama) -> None:
     assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("head", ["studentT", "neg_bin", "mixtureT"])
+@pytest.mark.parametrize(
+    ("head", "residual"),
+    [("studentT", False), ("studentT", True), ("neg_bin", False), ("mixtureT", False)],
+)
 def test_the_loss_is_what_a_backtest_of_the_exported_model_finds(
-    export_to: Callable[[LagLlama, str], Path], head: str
+    export_to: Callable[[LagLlama, str], Path], head: str, residual: bool
 ) -> None:
     torch.manual_seed(2)
-    model = LagLlama(dataclasses.replace(SPEC, head=head, num_covariates=1))
+    model = LagLlama(dataclasses.replace(SPEC, head=head, num_covariates=1, residual=residual))
     model.initialise()
     model.eval()
     values = np.rint(wave("a", 400).values)
@@ -185,7 +189,7 @@ def test_the_loss_is_what_a_backtest_of_the_exported_model_finds(
         wave("a", values=values, covariates=event),
         wave("bb", 90, start=None, freq=None, covariates=event[:90]),
     )
-    forecaster = Forecaster.load(export_to(model, f"finetuning_{head}"), threads=1)
+    forecaster = Forecaster.load(export_to(model, f"finetuning_{head}_{residual}"), threads=1)
     errors = []
     for part in found.parts:
         timed = part.series.axis.start is not None
@@ -254,6 +258,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(model: Lag
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_sample_paths_in_the_loss_move_the_weights_elsewhere(model: LagLlama) -> None:
+    plain, with_paths = (
+        weights(fine_tune(model, split(), config, progress=False).model)
+        for config in (QUICK, dataclasses.replace(QUICK, rollout=0.5))
+    )
+    assert not any(torch.equal(plain[name], with_paths[name]) for name in plain)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +412,8 @@ def test_windows_are_drawn_as_the_network_was_trained_before() -> None:
     record = {"sampling": {"short_history": 0.3, "calendar_dropout": 0.05, "horizon": 64}}
     found = inherited_sampling(SPEC, record)
     assert (found.short_history, found.calendar_dropout) == (0.3, 0.05)
+    assert inherited_rollout({**record, "rollout": {"weight": 0.5, "begin": 0.2}}) == 0.5
+    assert inherited_rollout(record) == inherited_rollout({"rollout": {"weight": "much"}}) == 0.0
     new = inherited_sampling(SPEC, {})
     assert (new.short_history, new.calendar_dropout) == (0.15, 0.15)
     published = inherited_sampling(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tempfile
 from collections.abc import Mapping
@@ -38,16 +39,17 @@ class FineTuneConfig:
     all but head and the last K blocks ("last-K"). `rollout` is the weight of the score of sample
     paths beside the likelihood, for heads whose draws have gradients (see
     `laglite_train.rollout`). `average` is the decay of the average of weights. `sampling` holds
-    what windows inherit from how the network was trained before (see `inherited_sampling`).
+    what windows inherit from how the network was trained before (see `inherited_sampling`), and
+    `rollout` may be inherited too (see `inherited_rollout`).
     """
 
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     steps: int = 400
     steps_per_epoch: int = 20
     patience: int = 6
     batch_size: int = 32
     freeze: str = "none"
-    rollout: float = 0.5
+    rollout: float = 0.0
     average: float = 0.9
     weight_decay: float = 0.01
     seed: int = 0
@@ -169,6 +171,13 @@ def inherited_sampling(spec: ModelSpec, training: Mapping[str, Any]) -> Sampling
         if isinstance(found.get(name), (int, float)) and found[name] >= 0
     }
     return dataclasses.replace(defaults, **numbers)
+
+
+def inherited_rollout(training: Mapping[str, Any]) -> float:
+    """The weight of rollouts in the loss that the network was trained with before, 0 if none."""
+    known = training.get("rollout")
+    weight = known.get("weight") if isinstance(known, Mapping) else None
+    return float(weight) if isinstance(weight, (int, float)) and 0 <= weight < math.inf else 0.0
 
 
 def _train_config(
