@@ -13,6 +13,7 @@ from rich.table import Table
 
 from laglite.bundle import locate, open_bundle, shipped_models
 from laglite.spec import HEAD_GROUPS
+from laglite.spec import ModelSpec
 from laglite.version import __version__
 
 
@@ -34,7 +35,7 @@ def info(model: str | None) -> None:
         ("head", f"{spec.head} ({_arguments(spec.head)})"),
         ("lags", f"{len(spec.lags)}, up to {spec.max_lag}"),
         ("context", f"{spec.context_length} (at most {spec.max_positions or 'any'} with horizon)"),
-        ("rules", f"scaling {spec.scaling}, history {spec.history}"),
+        ("rules", _rules(spec)),
         ("calendar", _calendar(spec.calendar, spec.calendar_optional)),
         ("covariates", str(spec.num_covariates or "none")),
         ("made with", ", ".join(f"{k} {v}" for k, v in manifest["created_with"].items())),
@@ -65,6 +66,12 @@ def _arguments(head: str) -> str:
     return ", ".join(
         kind if count == 1 else f"{count} x {kind}" for kind, count in HEAD_GROUPS[head].items()
     )
+
+
+def _rules(spec: ModelSpec) -> str:
+    seasons = ", seasonal lags" if spec.seasons else ""
+    residual = ", predicts the change" if spec.residual else ""
+    return f"scaling {spec.scaling}, history {spec.history}{seasons}{residual}"
 
 
 def _calendar(used: bool, optional: bool) -> str:
