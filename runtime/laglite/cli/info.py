@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from laglite.bundle import locate, open_bundle, shipped_models
-from laglite.spec import HEAD_GROUPS
-from laglite.spec import ModelSpec
+from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite.version import __version__
 
 
