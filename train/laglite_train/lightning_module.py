@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -254,4 +255,10 @@ def _loader(batches: Dataset[Batch], workers: int) -> DataLoader[Batch]:
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_interrupts,
     )
+
+
+def _leave_interrupts(_: int) -> None:
+    """Ctrl-C reaches the whole process group: the training process ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
