@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from laglite.atomic_file import replacing
 from laglite.errors import CheckpointError, SpecError
 from laglite.spec import ModelSpec, default_mlp_width
 from laglite_train.model import LagLlama
@@ -66,6 +67,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _load_weights(path, model, state)
     training = hyper.get("training", {}) if own else {}
     return Checkpoint(model.eval(), "laglite" if own else "lag-llama", training)
+
+
+def save_checkpoint(path: Path, model: LagLlama, training: Mapping[str, Any]) -> None:
+    """Write weights that `load_checkpoint` reads; `training` holds plain values only.
+
+    Raises InputError if the file cannot be written; a file is there whole or not at all.
+    """
+    content = {
+        "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},
+        "hyper_parameters": {
+            "format": CHECKPOINT_FORMAT,
+            "spec": model.spec.to_dict(),
+            "training": dict(training),
+        },
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
 
 
 class StandIn:

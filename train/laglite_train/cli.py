@@ -16,8 +16,11 @@ from laglite.errors import LagliteWarning, missing
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--data", multiple=True, help="Folder or file of training series, instead of data:.")
 @click.option("--output", help="Folder for checkpoints and logs, instead of output:.")
+@click.option("--init", help="Checkpoint whose weights the run begins with, instead of init:.")
 @click.option("--resume", is_flag=True, help="Go on from last.ckpt of the output folder.")
-def train(config: Path, data: tuple[str, ...], output: str | None, resume: bool) -> None:
+def train(
+    config: Path, data: tuple[str, ...], output: str | None, init: str | None, resume: bool
+) -> None:
     """Pre-train a model as CONFIG, a YAML file, says; prints the best checkpoint's path."""
     try:
         from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -32,6 +35,8 @@ def train(config: Path, data: tuple[str, ...], output: str | None, resume: bool)
         settings = dataclasses.replace(settings, data=data)
     if output:
         settings = dataclasses.replace(settings, output=output)
+    if init:
+        settings = dataclasses.replace(settings, init=init)
     if first:
         click.echo(
             f"training {settings.model.num_parameters:,} weights for "

@@ -60,11 +60,15 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole run: `data` lists files and folders in the Parquet series format."""
+    """A whole run: `data` lists files and folders in the Parquet series format.
+
+    `init` is a checkpoint whose weights the run begins with, instead of random ones.
+    """
 
     model: ModelSpec
     data: tuple[str, ...]
     output: str
+    init: str | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from laglite_train.lightning_module import ForecastModule, WindowData
 from laglite_train.model import LagLlama
 from laglite_train.processes import limit_threads, plan_processes
 from laglite_train.resume import check_resumable
+from laglite_train.warm_start import begin_with
 from laglite_train.windows import Batch
 
 SHORTEST_SERIES = 8
@@ -40,7 +41,8 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
 
     Writes `best.ckpt`, `last.ckpt` and `logs/` under `config.output`. With `resume`, goes on from
     `last.ckpt`: batches depend on seed and step alone, so the run is the uninterrupted one.
-    Raises InputError if data cannot be read, or if a run is there and `resume` is not given.
+    Raises InputError if data cannot be read, if `config.init` is of another architecture, or if a
+    run is there and `resume` is not given; CheckpointError if `config.init` cannot be read.
     """
     output = Path(config.output)
     last = output / "last.ckpt"
@@ -52,8 +54,19 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     _tell_left_out(corpus, config.sampling.horizon)
     lightning.seed_everything(config.run.seed, verbose=False)
     model = LagLlama(config.model)
-    model.initialise()
-    return fit(model, config, corpus, resume_from=last if resume else None, progress=progress)
+    origin: Mapping[str, Any] = {}
+    if config.init is None:
+        model.initialise()
+    else:
+        origin = begin_with(model, Path(config.init))
+    return fit(
+        model,
+        config,
+        corpus,
+        resume_from=last if resume else None,
+        progress=progress,
+        origin=origin,
+    )
 
 
 def fit(
@@ -65,12 +78,14 @@ def fit(
     progress: bool,
     validation: Dataset[Batch] | None = None,
     judge: Callable[[LagLlama], float] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train `model` on `corpus` and return the best checkpoint; see `train`.
 
     Validation is on the end of each series, which is kept from training; or, where they are given,
     on the batches of `validation` (one process), and training on all of `corpus`. The best is what
-    has the lowest validation loss, or the lowest number that `judge` gives a network.
+    has the lowest validation loss, or the lowest number that `judge` gives a network. `origin`, in
+    the checkpoints, tells how the weights that the run begins with were trained.
 
     Raises InputError for data or a machine that the config does not fit, LagliteError where the
     loss is not finite, KeyboardInterrupt where the run is stopped; `last.ckpt` then holds it as of
@@ -84,7 +99,12 @@ def fit(
     data.check()
     names = [group.name for group in trainable(corpus, config.sampling.horizon)]
     module = ForecastModule(
-        model, config.optimiser, run, names, provenance(config, corpus), config.rollout
+        model,
+        config.optimiser,
+        run,
+        names,
+        provenance(config, corpus) | ({"init": dict(origin)} if origin else {}),
+        config.rollout,
     )
     if resume_from is not None:
         check_resumable(resume_from, model.spec, module.hparams["training"])

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "laglite.cli.evaluate:evaluate",
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
+    "checkpoint": "laglite_export.checkpoint_cli:checkpoint",
     "train": "laglite_train.cli:train",
     "finetune": "laglite_export.finetune_cli:finetune",
 }
