@@ -231,5 +231,6 @@ def quiet_lightning() -> None:
         "Checkpoint directory .* exists",
         ".*LeafSpec.*",
         ".*does not have many workers",
+        ".*sync_dist=True.* in distributed setting",  # what is logged is of all processes already
     ):
         warnings.filterwarnings("ignore", message=remark)
