@@ -13,8 +13,8 @@ import click
 
 from laglite.cli.evaluate import progress_bar
 from laglite.cli.evaluation_tables import dataset_table, print_table
-from laglite.cli.forecast import parse_names
 from laglite.cli.model_options import note
+from laglite.cli.table_options import table_options
 from laglite.errors import LagliteWarning, missing
 from laglite.reading import Columns, read_series
 
@@ -63,13 +63,7 @@ from laglite.reading import Columns, read_series
 @click.option(
     "--season", type=click.IntRange(1), help="Steps in a season; by default by frequency."
 )
-@click.option("--freq", help="pandas alias such as h, D, 15min; by default from the timestamps.")
-@click.option("--id-column", help="Column that tells the series apart.")
-@click.option("--time-column", help="Column of timestamps.")
-@click.option("--target-column", help="Column of values.")
-@click.option(
-    "--covariates", metavar="C,...", callback=parse_names, help="Columns known beforehand."
-)
+@table_options
 @click.option("--name", help="Name in the manifest; by default the output's.")
 @click.option("--license", "license_name", help="License of the weights; by default the model's.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
@@ -105,10 +99,7 @@ def _finetune(
     samples: int,
     season: int | None,
     freq: str | None,
-    id_column: str | None,
-    time_column: str | None,
-    target_column: str | None,
-    covariates: tuple[str, ...],
+    columns: Columns,
     name: str | None,
     license_name: str | None,
     overwrite: bool,
@@ -128,7 +119,6 @@ def _finetune(
     spec = base.model.spec
     finetuning.check_context(spec, context or spec.context_length, horizon)
     trained = finetuning.freeze(base.model, freeze)
-    columns = Columns(id_column, time_column, target_column, covariates)
     series = read_series(data, columns, freq, note)
     label = "standard input" if data == "-" else Path(data).stem
     split = split_in_time(label, series, horizon, windows, note)

@@ -19,8 +19,9 @@ from laglite.cli.evaluation_tables import (
     print_table,
     series_table,
 )
-from laglite.cli.forecast import parse_names, parse_quantiles
+from laglite.cli.forecast import parse_quantiles
 from laglite.cli.model_options import model_options, note
+from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
 from laglite.evaluation.backtest import Backtest, Method, compare, model_method
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
@@ -72,13 +73,7 @@ def parse_contexts(
     "--samples", type=click.IntRange(1), default=100, show_default=True, help="Sample paths."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample paths.")
-@click.option("--freq", help="pandas alias such as h, D, 15min; by default from the timestamps.")
-@click.option("--id-column", help="Column that tells the series apart.")
-@click.option("--time-column", help="Column of timestamps.")
-@click.option("--target-column", help="Column of values.")
-@click.option(
-    "--covariates", metavar="C,...", callback=parse_names, help="Columns known beforehand."
-)
+@table_options
 @click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
 @click.option("--per-series", is_flag=True, help="Figures of every series, in table and output.")
 @click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
@@ -93,10 +88,7 @@ def evaluate(
     samples: int,
     seed: int,
     freq: str | None,
-    id_column: str | None,
-    time_column: str | None,
-    target_column: str | None,
-    covariates: tuple[str, ...],
+    columns: Columns,
     model: str | None,
     per_series: bool,
     output: Path | None,
@@ -117,7 +109,7 @@ def evaluate(
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     results = run_backtests(
         datasets,
-        Columns(id_column, time_column, target_column, covariates),
+        columns,
         model_methods(forecaster, contexts, samples, seed),
         windows=windows,
         quantiles=quantiles,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from laglite.cli.model_options import model_options, note
+from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
 from laglite.forecast import Forecast, parse_quantile
 from laglite.forecast_writer import check_output, render_csv, write_forecasts
@@ -34,27 +35,10 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
     return tuple(dict.fromkeys(levels))
 
 
-def parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:
-    """`price,promo` to names; wrong usage for an empty one."""
-    names = () if text is None else tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise click.BadParameter(f"{text!r} holds an empty name")
-    return names
-
-
 @click.command()
 @click.argument("source", metavar="INPUT")
 @click.option("--horizon", type=click.IntRange(1), required=True, help="How many steps ahead.")
-@click.option("--freq", help="pandas alias such as h, D, 15min; by default from the timestamps.")
-@click.option("--id-column", help="Column that tells the series apart.")
-@click.option("--time-column", help="Column of timestamps.")
-@click.option("--target-column", help="Column of values.")
-@click.option(
-    "--covariates",
-    metavar="C,...",
-    callback=parse_names,
-    help="Columns known beforehand; rows without a target at a series' end hold their future.",
-)
+@table_options
 @click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
 @click.option(
     "--samples", type=click.IntRange(1), default=100, show_default=True, help="Sample paths."
@@ -76,10 +60,7 @@ def forecast(
     source: str,
     horizon: int,
     freq: str | None,
-    id_column: str | None,
-    time_column: str | None,
-    target_column: str | None,
-    covariates: tuple[str, ...],
+    columns: Columns,
     model: str | None,
     samples: int,
     context: int | None,
@@ -96,9 +77,8 @@ def forecast(
     check_output(output)
     if plot is not None:
         _check_plot(plot)
-    columns = Columns(id_column, time_column, target_column, covariates)
     series = read_series(source, columns, freq, note)
-    known = [covariates_over(one, horizon, source, covariates) for one in series]
+    known = [covariates_over(one, horizon, source, columns.covariates) for one in series]
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     seed = fresh_seed() if seed is None else seed
     forecasts = []
