@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from result_files import write_results
 
 from laglite import Forecaster
-from laglite.atomic_file import replacing
 from laglite.evaluation.backtest import compare, model_method, relative_wql
 from laglite.evaluation.datasets import list_datasets, read_dataset
 from laglite.evaluation.report import geometric_mean
@@ -124,8 +124,8 @@ def train_and_measure(config: TrainConfig, dev: Path, series: int) -> dict[str, 
     }
 
 
-def write_results(output: Path, results: dict[str, Any], settings: dict[str, Any]) -> None:
-    """JSON, and a Markdown table beside it."""
+def to_markdown(results: dict[str, Any], settings: dict[str, Any]) -> str:
+    """A table of all variants that are finished."""
     names = next(iter(results.values()))["data_sets"]
     lines = [
         "# Ablations",
@@ -146,10 +146,7 @@ def write_results(output: Path, results: dict[str, Any], settings: dict[str, Any
             f"**{result['relative_wql']:.3f}** | {result['relative_per_series']:.3f} | "
             f"{result['coverage_80']:.3f} | {sets} |"
         )
-    text = json.dumps({"settings": settings, "variants": results}, indent=1)
-    for path, content in ((output, text), (output.with_suffix(".md"), "\n".join(lines))):
-        with replacing(path) as draft:
-            draft.write_text(content + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 @click.command()
@@ -190,7 +187,8 @@ def main(
         ordered = {
             key: {**results, name: found}[key] for key in VARIANTS if key in {*results, name}
         }
-        write_results(output, ordered, settings)
+        content = {"settings": settings, "variants": ordered}
+        write_results(output, content, to_markdown(ordered, settings))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ The same as `laglite evaluate FOLDER`, and on the same windows a peer from anoth
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,18 +33,10 @@ from laglite.reading import Columns
 @click.option("--windows", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--peer", "peers", type=click.Choice(["autoets"]), multiple=True)
 @click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
-def main(
-    folder: str,
-    model: str | None,
-    contexts: tuple[int | None, ...],
-    samples: int,
-    windows: int,
-    peers: tuple[str, ...],
-    output: Path | None,
-) -> None:
+def main(**options: Any) -> None:
     """Measure MODEL on every data set of FOLDER."""
     try:
-        measure(folder, model, contexts, samples, windows, peers, output)
+        measure(**options)
     except LagliteError as error:
         raise click.ClickException(str(error)) from error
 

@@ -15,7 +15,6 @@ With --output, Markdown is written beside the JSON.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import time
@@ -30,9 +29,9 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from result_files import write_results
 from torch.utils.data import DataLoader
 
-from laglite.atomic_file import replacing
 from laglite_train.config import TrainConfig, read_config
 from laglite_train.corpus import SeriesSet, read_corpus
 from laglite_train.lightning_module import ForecastModule
@@ -181,10 +180,7 @@ def main(
     text = to_markdown(rates, about)
     click.echo(text, nl=False)
     if output is not None:
-        content = json.dumps({"about": about, "windows_per_second": rates}, indent=1) + "\n"
-        for path, written in ((output, content), (output.with_suffix(".md"), text)):
-            with replacing(path) as temporary:
-                temporary.write_text(written, encoding="utf-8")
+        write_results(output, {"about": about, "windows_per_second": rates}, text)
 
 
 if __name__ == "__main__":

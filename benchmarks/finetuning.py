@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from result_files import write_results
 
-from laglite.atomic_file import replacing
 from laglite.bundle import MANIFEST
 from laglite.cli.model_options import note
 from laglite.errors import InputError, LagliteError
@@ -205,10 +205,7 @@ def main(
     text = to_markdown(results, about)
     click.echo(text, nl=False)
     if output is not None:
-        content = json.dumps({"about": about, "data_sets": results}, indent=1) + "\n"
-        for path, written in ((output, content), (output.with_suffix(".md"), text)):
-            with replacing(path) as temporary:
-                temporary.write_text(written, encoding="utf-8")
+        write_results(output, {"about": about, "data_sets": results}, text)
 
 
 if __name__ == "__main__":
