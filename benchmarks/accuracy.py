@@ -19,6 +19,7 @@ from laglite import Forecaster
 from laglite.cli.evaluate import model_methods, parse_contexts, run_backtests
 from laglite.cli.evaluation_tables import collection_table, print_table
 from laglite.errors import LagliteError
+from laglite.evaluation.backtest import model_reach
 from laglite.evaluation.datasets import list_datasets
 from laglite.evaluation.metrics import DECILES
 from laglite.evaluation.report import check_report, write_report
@@ -54,12 +55,20 @@ def measure(
     if output is not None:
         check_report(output)
     datasets = list_datasets(folder, None, None, None)
-    methods = model_methods(Forecaster.load(model), contexts, samples, seed=0)
+    forecaster = Forecaster.load(model)
+    methods = model_methods(forecaster, contexts, samples, seed=0)
     if "autoets" in peers:
         from statsforecast_peer import auto_ets
 
         methods["AutoETS"] = auto_ets()
-    results = run_backtests(datasets, Columns(), methods, windows=windows, quantiles=DECILES)
+    results = run_backtests(
+        datasets,
+        Columns(),
+        methods,
+        windows=windows,
+        quantiles=DECILES,
+        reach=min(model_reach(forecaster, context) for context in contexts),
+    )
     print_table(collection_table(results))
     if output is not None:
         write_report(output, results, {"windows": windows, "samples": samples, "seed": 0})

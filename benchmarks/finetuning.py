@@ -29,7 +29,14 @@ from laglite.cli.model_options import note
 from laglite.errors import InputError, LagliteError
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.reading import Columns, InputSeries
-from laglite_export.finetuning import ZERO_SHOT, BacktestSettings, Base, export_tuned, load_base
+from laglite_export.finetuning import (
+    ZERO_SHOT,
+    BacktestSettings,
+    Base,
+    export_tuned,
+    held_back_windows,
+    load_base,
+)
 from laglite_train.finetuning import (
     FineTuneConfig,
     check_context,
@@ -71,6 +78,7 @@ def measure(dataset: DataSet, base: Base, config: FineTuneConfig, choice: Choice
     def tell(message: str) -> None:
         note(f"{dataset.name}: {message}")
 
+    measured = held_back_windows(split, spec, dataset.season, tell)
     begin = time.perf_counter()
     if choice.search:
         outcome = search(
@@ -82,11 +90,11 @@ def measure(dataset: DataSet, base: Base, config: FineTuneConfig, choice: Choice
             base.model, split, config, context=choice.context, tell=tell, progress=False
         )
     seconds = time.perf_counter() - begin
-    settings = BacktestSettings(choice.samples, config.seed, dataset.season, config.threads)
+    settings = BacktestSettings(choice.samples, config.seed, config.threads)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / dataset.name
         export_tuned(
-            outcome, base, split, config, settings, output, name=dataset.name,
+            outcome, base, split, measured, config, settings, output, name=dataset.name,
             license_name=base.license_name, overwrite=False,
         )  # fmt: skip
         manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))

@@ -107,7 +107,12 @@ def _finetune(
 ) -> None:
     try:
         from laglite_export.bundle_writer import check_output
-        from laglite_export.finetuning import BacktestSettings, export_tuned, load_base
+        from laglite_export.finetuning import (
+            BacktestSettings,
+            export_tuned,
+            held_back_windows,
+            load_base,
+        )
         from laglite_train import finetuning, finetuning_search
         from laglite_train.time_split import check_covariates, split_in_time
     except ModuleNotFoundError as error:
@@ -117,12 +122,14 @@ def _finetune(
     check_output(output, overwrite=overwrite)
     base = load_base(model)
     spec = base.model.spec
-    finetuning.check_context(spec, context or spec.context_length, horizon)
+    for tokens in {context or spec.context_length, spec.context_length}:  # zero-shot has its own
+        finetuning.check_context(spec, tokens, horizon)
     trained = finetuning.freeze(base.model, freeze)
     series = read_series(data, columns, freq, note)
     label = "standard input" if data == "-" else Path(data).stem
     split = split_in_time(label, series, horizon, windows, note)
     check_covariates(split, spec.num_covariates)
+    measured = held_back_windows(split, spec, season, note)
     points = split.training.points
     note(
         f"{base.name}: {trained:,} of {spec.num_parameters:,} weights are trained, on {points:,} "
@@ -160,13 +167,14 @@ def _finetune(
             "fine-tuning did not improve the validation windows' forecasts: the weights are kept, "
             f"with context {outcome.best.context}"
         )
-    with _notes(), progress_bar("measuring", 4 * windows * len(split.parts)) as advance:
+    with _notes(), progress_bar("measuring", 4 * len(measured)) as advance:
         result = export_tuned(
             outcome,
             base,
             split,
+            measured,
             config,
-            BacktestSettings(samples, seed, season, threads),
+            BacktestSettings(samples, seed, threads),
             output,
             name=name or output.name,
             license_name=license_name or base.license_name,

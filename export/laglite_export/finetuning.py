@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 from laglite.bundle import locate, open_bundle
 from laglite.evaluation.backtest import Backtest, compare, model_method
 from laglite.evaluation.report import as_json
-from laglite.evaluation.windows import rolling_windows
+from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecaster import Forecaster
+from laglite.reading.columns import Note
+from laglite.spec import ModelSpec
 from laglite_export.bundle_weights import load_bundle_model
 from laglite_export.bundle_writer import export_bundle
 from laglite_train.checkpoint import load_checkpoint
@@ -66,14 +69,25 @@ class BacktestSettings:
 
     samples: int = 100
     seed: int = 0
-    season: int | None = None
     threads: int | None = None
+
+
+def held_back_windows(
+    split: TimeSplit, spec: ModelSpec, season: int | None, note: Note
+) -> list[Window]:
+    """The windows that both models are measured on, cut before anything is trained.
+
+    Raises InputError if nothing can be measured.
+    """
+    reach = spec.max_lag + spec.context_length
+    return rolling_windows(split.held_back, split.horizon, split.windows, season, note, reach=reach)
 
 
 def export_tuned(
     outcome: Outcome,
     base: Base,
     split: TimeSplit,
+    windows: Sequence[Window],
     config: FineTuneConfig,
     settings: BacktestSettings,
     output: Path,
@@ -83,7 +97,7 @@ def export_tuned(
     overwrite: bool,
     progress: Callable[[int], None] = lambda windows: None,
 ) -> Backtest:
-    """Export the best network, measured beside `base` on what `split` held back.
+    """Export the best network, measured beside `base` on `windows` of what `split` held back.
 
     The manifest's "training" says how it came about, its "evaluation" how good it is. Nothing is
     written if anything fails. Raises InputError, BundleError (see `export_bundle`).
@@ -93,7 +107,7 @@ def export_tuned(
     def evaluate(bundle: Path) -> Mapping[str, Any]:
         with _zero_shot(base, settings) as zero_shot:
             tuned = Forecaster.load(bundle, threads=settings.threads)
-            results.append(_compare(outcome, split, settings, tuned, zero_shot, progress))
+            results.append(_compare(outcome, windows, settings, tuned, zero_shot, progress))
         told = dataclasses.asdict(settings) | {"windows": split.windows}
         return {"evaluation": as_json({split.name: results[0]}, told)}
 
@@ -139,15 +153,19 @@ def provenance(
         },
         "context_length": best.context,
         "steps": best.steps,
-        "validation_wql": best.wql,
-        "validation_wql_zero_shot": outcome.zero_shot.wql,
+        "validation_wql": _finite(best.wql),
+        "validation_wql_zero_shot": _finite(outcome.zero_shot.wql),
         "trials": [
-            {**dataclasses.asdict(trial), "wql": trial.wql if trial.wql < float("inf") else None}
-            for trial in outcome.trials
+            {**dataclasses.asdict(trial), "wql": _finite(trial.wql)} for trial in outcome.trials
         ],
         **settings,
         "steps_planned": config.steps,
     }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None
 
 
 @contextlib.contextmanager
@@ -164,13 +182,12 @@ def _zero_shot(base: Base, settings: BacktestSettings) -> Iterator[Forecaster]:
 
 def _compare(
     outcome: Outcome,
-    split: TimeSplit,
+    windows: Sequence[Window],
     settings: BacktestSettings,
     tuned: Forecaster,
     zero_shot: Forecaster,
     progress: Callable[[int], None],
 ) -> Backtest:
-    windows = rolling_windows(split.held_back, split.horizon, split.windows, settings.season)
     label = FINE_TUNED if outcome.improved else KEPT
     methods = {
         name: model_method(forecaster, None, settings.samples, settings.seed)

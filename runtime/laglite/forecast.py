@@ -25,12 +25,16 @@ class Forecast:
 
     `samples` float32 [num_samples, horizon] in data units; each row is one joint path. `start` is
     the time of the first forecast step and `freq` the alias as given, both None without times.
+    `origin` is the time of the history's first value, `passed` steps before `start`: the days of
+    months are counted from there, so that a series of 30ths stays one after a February.
     """
 
     samples: NDArray[np.float32]
     start: np.datetime64 | None
     step: Frequency | None
     item_id: str | None = None
+    origin: np.datetime64 | None = None
+    passed: int = 0
 
     @property
     def freq(self) -> str | None:
@@ -48,9 +52,15 @@ class Forecast:
     @property
     def index(self) -> Timestamps | None:
         """datetime64[us] [horizon], the time of each step; None for a series without times."""
+        return self.times(0, self.prediction_length)
+
+    def times(self, first: int, count: int) -> Timestamps | None:
+        """datetime64[us] [count], the times of steps `first ..` (negative: of the history)."""
         if self.start is None or self.step is None:
             return None
-        return timestamps(self.start, self.step, 0, self.prediction_length)
+        if self.origin is None:
+            return timestamps(self.start, self.step, first, count)
+        return timestamps(self.origin, self.step, self.passed + first, count)
 
     @cached_property
     def _sorted(self) -> NDArray[np.float32]:
@@ -97,7 +107,7 @@ class Forecast:
             raise missing("pandas", "tables", "Forecast.to_frame") from error
         index = self.index
         columns: dict[str, Any] = {"mean": self.mean}
-        columns.update({f"{level:g}": self.quantile(level) for level in quantiles})
+        columns.update({quantile_label(level): self.quantile(level) for level in quantiles})
         steps = np.arange(1, self.prediction_length + 1) if index is None else index
         frame: DataFrame = pd.DataFrame(columns, index=steps)
         return frame
@@ -126,6 +136,11 @@ class Score:
     scale: float
     log_prob: NDArray[np.float64]
     cdf: NDArray[np.float64]
+
+
+def quantile_label(level: float) -> str:
+    """What the column of a quantile is called: "0.9"."""
+    return f"{level:.12g}"
 
 
 def parse_quantile(q: float | str) -> float:

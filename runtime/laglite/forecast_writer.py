@@ -13,7 +13,7 @@ import numpy as np
 
 from laglite.atomic_file import replacing
 from laglite.errors import InputError, missing
-from laglite.forecast import Forecast
+from laglite.forecast import Forecast, quantile_label
 from laglite.frequency import format_timestamps
 
 FORMATS = (".csv", ".json", ".parquet")
@@ -75,7 +75,9 @@ def columns(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> dict[s
         table["ds"] = format_timestamps(np.concatenate([s for s in stamps if s is not None]))
     table["mean"] = [float(value) for f in forecasts for value in f.mean]
     for level in quantiles:
-        table[f"{level:g}"] = [float(value) for f in forecasts for value in f.quantile(level)]
+        table[quantile_label(level)] = [
+            float(value) for f in forecasts for value in f.quantile(level)
+        ]
     return table
 
 
@@ -87,7 +89,7 @@ def _record(forecast: Forecast, quantiles: Sequence[float]) -> dict[str, Any]:
         "freq": forecast.freq,
         when: table[when],
         "mean": table["mean"],
-        "quantiles": {f"{level:g}": table[f"{level:g}"] for level in quantiles},
+        "quantiles": {name: table[name] for name in map(quantile_label, quantiles)},
     }
 
 

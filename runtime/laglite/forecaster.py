@@ -104,7 +104,7 @@ class Forecaster:
         first = None
         if axis.start is not None and axis.freq is not None:
             first = timestamps(axis.start, axis.freq, len(history), 1)[0]
-        return Forecast(samples, first, axis.freq, item_id)
+        return Forecast(samples, first, axis.freq, item_id, axis.start, len(history))
 
     def predict_batch(
         self,
@@ -148,7 +148,8 @@ class Forecaster:
                     item_id=names[row],
                 )
             except InputError as error:
-                raise InputError(f"series {row}: {error}") from error
+                name = row if names[row] is None else repr(names[row])
+                raise InputError(f"series {name}: {error}") from error
             forecasts.append(forecast)
         return forecasts
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from laglite.atomic_file import replacing
 from laglite.errors import missing
-from laglite.frequency import timestamps
 
 if TYPE_CHECKING:
     from laglite.forecast import Forecast
@@ -63,9 +62,8 @@ def save_fan_charts(
 
 def _times(forecast: Forecast, first: int, count: int) -> NDArray[Any]:
     """Times of steps relative to the first forecast step, or step numbers without times."""
-    if forecast.start is None or forecast.step is None:
-        return np.arange(first + 1, first + count + 1)
-    return timestamps(forecast.start, forecast.step, first, count)
+    times = forecast.times(first, count)
+    return np.arange(first + 1, first + count + 1) if times is None else times
 
 
 def require_matplotlib() -> Any:

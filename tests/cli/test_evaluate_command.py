@@ -287,3 +287,29 @@ def test_a_bad_manifest_names_its_row(
 def test_wrong_usage_exits_with_2(run: Run, options: list[str]) -> None:
     result = run("-", *options, text="1\n2\n")
     assert (result.exit_code, "Error:" in result.stderr) == (2, True)
+
+
+def test_names_in_brackets_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
+    names = ("[/x]", "sensor[temp]", "a:car:b")
+    rows = [f"{name},{step},{VALUES[step]}" for name in names for step in range(40)]
+    path, report = tmp_path / "odd.csv", tmp_path / "report.json"
+    path.write_text("\n".join(["unique_id,step,y", *rows]))
+    options = ("--target-column", "y", "--horizon", "4", "--per-series", "--output", str(report))
+    done = run(path, *options)
+    assert done.exit_code == 0, done.stderr
+    for name in names:
+        assert f" {name} " in done.stdout
+    assert list(json.loads(report.read_text())["data_sets"])
+
+
+def test_windows_behind_a_gap_that_the_model_cannot_look_over_are_left_out(
+    run: Run, tmp_path: Path
+) -> None:
+    good, dead = VALUES[:60], [*VALUES, *[""] * 1200, *VALUES[:10]]
+    rows = [f"{name},{step},{v}" for name, values in (("good", good), ("dead", dead))
+            for step, v in enumerate(values)]  # fmt: skip
+    path = tmp_path / "gap.csv"
+    path.write_text("\n".join(["unique_id,step,y", *rows]))
+    done = run(path, "--target-column", "y", "--horizon", "5", "--windows", "2")
+    assert done.exit_code == 0, done.stderr
+    assert "1 of 2 windows, too few observed values: dead" in done.stderr

@@ -181,6 +181,24 @@ def test_what_cannot_be_done_is_said_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_measured_is_said_before_training(
+    waves: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(finetuning, "fit", never)
+    header, *rows = waves.read_text().splitlines()
+    ends = [f"{row.rpartition(',')[0]}," if int(i) % 150 > 142 else row for i, row in
+            enumerate(rows)]  # fmt: skip
+    path = tmp_path / "ends.csv"
+    path.write_text("\n".join([header, *ends]))
+    done = run("--model", tiny_bundle, "--data", path, "--output", tmp_path / "out", *OPTIONS)
+    assert done.exit_code == 1
+    assert "no series has observed values both in its last 6 steps" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_covariates_that_the_model_does_not_have_are_refused(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from laglite import Forecast
+from laglite import Forecast, Forecaster
 from laglite.errors import InputError
 from laglite.frequency import parse_frequency
 
@@ -71,3 +71,29 @@ def test_a_plot_shows_history_median_and_two_bands(forecast: Forecast) -> None:
     assert history.get_ydata()[-1] == 49
     np.testing.assert_array_equal(median.get_ydata(), forecast.median)
     assert pd.Timestamp(history.get_xdata()[-1]) == pd.Timestamp("2023-12-31")
+
+
+@pytest.mark.parametrize(
+    ("start", "months"),
+    [
+        ("2020-01-30", ["2021-01-30", "2021-02-28", "2021-03-30", "2021-04-30"]),
+        ("2020-01-29", ["2021-01-29", "2021-02-28", "2021-03-29", "2021-04-29"]),
+        ("2020-01-31", ["2021-01-31", "2021-02-28", "2021-03-31", "2021-04-30"]),
+    ],
+)
+def test_months_keep_the_day_of_the_history_beyond_a_february(
+    start: str, months: list[str]
+) -> None:
+    forecasts = [
+        Forecaster.load("nano").predict(np.arange(length), horizon=4, start=start, freq="M", seed=0)
+        for length in (12, 13)
+    ]
+    assert [str(day)[:10] for day in forecasts[0].index] == months
+    assert [str(day)[:10] for day in forecasts[1].index[:3]] == months[1:]
+    back = forecasts[1].times(-1, 2)
+    assert [str(day)[:10] for day in back] == months[:2]
+
+
+def test_levels_that_differ_have_columns_of_their_own(forecast: Forecast) -> None:
+    frame = forecast.to_frame([0.5, 0.9999999, 0.99999999, 0.1 + 0.2])
+    assert list(frame.columns) == ["mean", "0.5", "0.9999999", "0.99999999", "0.3"]

@@ -212,3 +212,13 @@ def test_negative_binomial_refuses_counts_it_cannot_tell_apart() -> None:
     arguments = {"total_count": np.ones(1), "logits": np.zeros(1)}
     with pytest.raises(LagliteError, match=r"counts of about 1e\+14, more than"):
         HEADS["neg_bin"].sample(arguments, np.full((2, 1), 0.5), window)
+
+
+def test_negative_binomial_refuses_what_is_no_number_and_takes_an_underflow() -> None:
+    head, uniforms = HEADS["neg_bin"], np.full((2, 3), 0.5)
+    for name in ("total_count", "logits"):
+        arguments = as_arrays({"total_count": 2.0, "logits": 0.0} | {name: np.nan})
+        with pytest.raises(LagliteError, match="not finite"):
+            head.sample(arguments, uniforms, COUNTS)
+    gone = as_arrays({"total_count": 0.0, "logits": 0.0})
+    np.testing.assert_array_equal(head.sample(gone, uniforms, COUNTS), np.zeros(3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -441,3 +442,17 @@ def test_covariates_to_come_are_missed_by_step_where_there_are_no_times(read: Re
     (series,), _ = read(text, NAMED)
     with pytest.raises(InputError, match="series 'shop': .* at step 2 after the last value"):
         covariates_over(series, 2, "file", NAMED.covariates)
+
+
+def test_a_time_column_without_dates_is_named_as_left_out(read: Read) -> None:
+    (series,), notes = read("timestamp,value\n1700000200,3\n1700000100,2\n1700000000,1\n")
+    assert series.start is None
+    assert any("column 'timestamp' holds no dates and is left out" in note for note in notes)
+
+
+def test_a_missing_first_time_is_an_error_of_its_row_not_a_series_without_times(
+    read: Read,
+) -> None:
+    times = pa.array([None, *(datetime(2024, 1, day) for day in (2, 3, 4))], pa.timestamp("us"))
+    with pytest.raises(InputError, match="missing"):
+        read({"ds": times, "y": np.arange(4.0)})

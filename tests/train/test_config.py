@@ -194,6 +194,7 @@ def test_a_value_of_the_wrong_type_or_nesting_is_named_by_its_path(
         ("run.devices", 3, "run.batch_size 64 does not divide among run.devices 3 x run.nodes 1"),
         ("run.workers", -1, "run.workers must be at least 0"),
         ("run.seed", -1, "run.seed must be at least 0"),
+        ("run.seed", 2**32, r"run.seed must be below 2\*\*32"),
         ("run.threads", 0, "run.threads must be at least 1, or left out"),
         ("run.patience", 0, "run.patience must be at least 1, or left out"),
         ("run.precision", "64", "run.precision '64' is not one of 32-true, bf16-mixed, 16-mixed"),

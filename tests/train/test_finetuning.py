@@ -377,6 +377,32 @@ def test_a_search_halves_its_runs_down_to_the_best(
     assert "context 16, learning rate 0.01, 50 steps: the loss is not finite" in told
 
 
+def test_a_last_run_that_diverges_costs_nothing_that_was_found_before(
+    model: LagLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_losses(monkeypatch)
+    trained = finetuning_search.fine_tune
+
+    def diverging(
+        model: LagLlama, split: TimeSplit, config: FineTuneConfig, *, progress: bool
+    ) -> Candidate:
+        if config.steps == 400:
+            raise LagliteError("the loss is not finite")
+        return trained(model, split, config, progress=progress)
+
+    monkeypatch.setattr(finetuning_search, "fine_tune", diverging)
+    outcome = search(
+        model, split(), dataclasses.replace(QUICK, steps=400), contexts=(8, 16),
+        learning_rates=(1e-4, 1e-3), tell=silent, progress=False,
+    )  # fmt: skip
+    assert (outcome.best.context, outcome.best.learning_rate, outcome.best.steps) == (16, 1e-3, 200)
+
+
+def test_no_more_steps_are_taken_than_asked_for(model: LagLlama) -> None:
+    config = dataclasses.replace(QUICK, steps=7, steps_per_epoch=4)
+    assert fine_tune(model, split(), config, progress=False).steps == 4
+
+
 def test_a_search_on_data_gives_the_same_model_again(model: LagLlama) -> None:
     config = dataclasses.replace(QUICK, steps=8)
     outcomes = [
@@ -446,3 +472,9 @@ def test_values_beyond_single_precision_are_named() -> None:
     values[3] = 1e39
     with pytest.raises(InputError, match=r"'a': value 3 is 1e\+39, beyond what float32 can hold"):
         split(wave("a", values=values))
+
+
+def test_rollouts_go_on_from_a_run_and_from_an_earlier_fine_tuning() -> None:
+    assert inherited_rollout({"rollout": {"weight": 0.5}}) == 0.5
+    assert inherited_rollout({"rollout": 0.5}) == 0.5
+    assert inherited_rollout({"rollout": True, "data": []}) == inherited_rollout({}) == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -99,3 +100,11 @@ def test_more_devices_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert plan_processes(RunConfig(accelerator="cpu", devices=4)).accelerator == "cpu"
     with pytest.raises(InputError, match="run.devices is 4, but this machine has 2 GPUs"):
         plan_processes(RunConfig(devices=4))
+
+
+def test_every_process_needs_a_window_to_roll_out(waves: Path, tmp_path: Path) -> None:
+    rollout = dataclasses.replace(ROLLOUT, windows=1)
+    config = small_config(waves, tmp_path / "run", rollout=rollout, devices=2, accelerator="cpu")
+    with pytest.raises(InputError, match=r"rollout.windows 1 does not give each of 2 processes"):
+        train(config, resume=False, progress=False)
+    assert not (tmp_path / "run").exists()

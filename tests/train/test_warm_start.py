@@ -54,9 +54,9 @@ def test_checkpoints_tell_what_the_run_began_with(waves: Path, first: Path, tmp_
 def test_a_run_from_other_weights_can_be_resumed(waves: Path, first: Path, tmp_path: Path) -> None:
     changes = {"init": str(first), "epochs": 1}
     train(small_config(waves, tmp_path / "run", **changes), resume=False, progress=False)
-    changes["epochs"] = 2
+    resumed = small_config(waves, tmp_path / "run", epochs=2, init="moved-away.ckpt")
     with pytest.warns(match="run.epochs"):
-        train(small_config(waves, tmp_path / "run", **changes), resume=True, progress=False)
+        train(resumed, resume=True, progress=False)
     assert load_checkpoint(tmp_path / "run" / "last.ckpt").training["init"]["name"] == "last"
 
 

@@ -157,6 +157,7 @@ def _check(config: TrainConfig, path: Path) -> None:
         *_at_least(1, "run", run, "epochs", "steps_per_epoch", "batch_size",
                    "validation_windows", "devices", "nodes"),
         *_at_least(0, "run", run, "seed", "workers"),
+        (run.seed < 2**32, "run.seed must be below 2**32"),
         (
             run.threads is None or run.threads >= 1,
             "run.threads must be at least 1, or left out for all cores",

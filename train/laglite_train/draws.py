@@ -125,12 +125,14 @@ def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDAr
     weights = weights / weights.sum()
     grids = [_grid(str(group.freqs[0])) for group in strata]
     listed = np.zeros(len(strata), bool)
+    given = 0.0
     for alias, share in config.frequency_shares.items():
         members = np.array([grid == _grid(alias) for grid in grids])
         listed |= members
         if members.any():
             weights[members] *= share / weights[members].sum()
-    rest = max(0.0, 1 - sum(config.frequency_shares.values()))
+            given += share
+    rest = max(0.0, 1 - given)
     if not listed.all():
         weights[~listed] *= rest / weights[~listed].sum()
     return weights / weights.sum()

@@ -176,14 +176,15 @@ def inherited_sampling(spec: ModelSpec, training: Mapping[str, Any]) -> Sampling
 def inherited_rollout(training: Mapping[str, Any]) -> float:
     """The weight of rollouts in the loss that the network was trained with before, 0 if none."""
     known = training.get("rollout")
-    weight = known.get("weight") if isinstance(known, Mapping) else None
-    return float(weight) if isinstance(weight, (int, float)) and 0 <= weight < math.inf else 0.0
+    weight = known.get("weight") if isinstance(known, Mapping) else known  # known: fine-tuned
+    known_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    return float(weight) if known_number and 0 <= weight < math.inf else 0.0
 
 
 def _train_config(
     spec: ModelSpec, split: TimeSplit, config: FineTuneConfig, folder: str
 ) -> TrainConfig:
-    epochs = max(1, round(config.steps / config.steps_per_epoch))
+    epochs = max(1, config.steps // config.steps_per_epoch)
     return TrainConfig(
         model=spec,
         data=(split.name,),

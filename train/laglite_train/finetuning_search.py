@@ -102,7 +102,7 @@ def search(
         steps = max(1, int(share * config.steps))
         errors = {pair: trials.try_to_train(*pair, steps) for pair in pairs}
         pairs = sorted(pairs, key=errors.__getitem__)[:kept]
-    trials.train(*pairs[0], config.steps, progress)
+    trials.try_to_train(*pairs[0], config.steps, progress)
     return Outcome(trials.best, zero_shot, tuple(trials.record))
 
 
@@ -148,10 +148,10 @@ class _Trials:
         )
         return found
 
-    def try_to_train(self, context: int, rate: float, steps: int) -> float:
+    def try_to_train(self, context: int, rate: float, steps: int, progress: bool = False) -> float:
         """The error, infinite for a run that diverged."""
         try:
-            return self.train(context, rate, steps).wql
+            return self.train(context, rate, steps, progress).wql
         except LagliteError as error:
             self._tell(f"context {context}, learning rate {rate:g}, {steps} steps: {error}")
             self.record.append(Trial(context, rate, steps, float("inf")))

@@ -21,9 +21,14 @@ class Processes:
     threads: int
 
     @property
+    def count(self) -> int:
+        """Processes on all machines."""
+        return self.devices * self.nodes
+
+    @property
     def strategy(self) -> str:
         """What Lightning calls the way in which they work together."""
-        return "ddp" if self.devices * self.nodes > 1 else "auto"
+        return "ddp" if self.count > 1 else "auto"
 
 
 def plan_processes(run: RunConfig) -> Processes:

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import Dataset
 
 from laglite.errors import InputError, LagliteWarning
+from laglite_train.checkpoint import load_checkpoint
 from laglite_train.config import TrainConfig
 from laglite_train.corpus import SeriesSet, read_corpus
 from laglite_train.draws import trainable
@@ -55,7 +56,9 @@ def train(config: TrainConfig, *, resume: bool, progress: bool) -> Path:
     lightning.seed_everything(config.run.seed, verbose=False)
     model = LagLlama(config.model)
     origin: Mapping[str, Any] = {}
-    if config.init is None:
+    if resume:
+        origin = load_checkpoint(last).training.get("init", {})
+    elif config.init is None:
         model.initialise()
     else:
         origin = begin_with(model, Path(config.init))
@@ -94,6 +97,11 @@ def fit(
     run, output = config.run, Path(config.output)
     quiet_lightning()
     processes = plan_processes(run)
+    if config.rollout.weight and config.rollout.windows < processes.count:
+        raise InputError(
+            f"rollout.windows {config.rollout.windows} does not give each of {processes.count} "
+            "processes one; raise it, or take fewer processes"
+        )
     limit_threads(processes)
     data = WindowData(corpus, model.spec, config, validation)
     data.check()

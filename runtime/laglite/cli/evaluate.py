@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from laglite.cli.evaluation_tables import (
@@ -23,7 +24,7 @@ from laglite.cli.forecast import parse_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
-from laglite.evaluation.backtest import Backtest, Method, compare, model_method
+from laglite.evaluation.backtest import Backtest, Method, compare, model_method, model_reach
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.evaluation.report import check_report, write_report
 from laglite.evaluation.windows import rolling_windows
@@ -113,7 +114,13 @@ def evaluate(
         model_methods(forecaster, contexts, samples, seed),
         windows=windows,
         quantiles=quantiles,
+        reach=min(model_reach(forecaster, context) for context in contexts),
     )
+    if output is not None:  # before the tables: nothing printed may cost the figures
+        settings = {
+            "windows": windows, "samples": samples, "seed": seed, "quantiles": list(quantiles)
+        }  # fmt: skip
+        write_report(output, results, settings, per_series=per_series)
     if Path(source).is_dir():
         print_table(collection_table(results))
     else:
@@ -121,11 +128,6 @@ def evaluate(
     if per_series:
         for name, result in results.items():
             print_table(series_table(name, result))
-    if output is not None:
-        settings = {
-            "windows": windows, "samples": samples, "seed": seed, "quantiles": list(quantiles)
-        }  # fmt: skip
-        write_report(output, results, settings, per_series=per_series)
 
 
 def model_methods(
@@ -148,8 +150,12 @@ def run_backtests(
     *,
     windows: int,
     quantiles: tuple[float, ...],
+    reach: int,
 ) -> dict[str, Backtest]:
-    """Backtest `methods` on each data set, with notes, and a bar on a terminal."""
+    """Backtest `methods` on each data set, with notes, and a bar on a terminal.
+
+    `reach` is how many values before the origin all of them see (see `rolling_windows`).
+    """
     results = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", LagliteWarning)
@@ -160,7 +166,9 @@ def run_backtests(
                 note(f"{name}: {message}")
 
             try:
-                cut = rolling_windows(series, dataset.horizon, windows, dataset.season, say)
+                cut = rolling_windows(
+                    series, dataset.horizon, windows, dataset.season, say, reach=reach
+                )
                 with progress_bar(dataset.name, len(cut) * (len(methods) + 2)) as advance:
                     results[dataset.name] = compare(cut, methods, quantiles, advance)
             except InputError as error:
@@ -176,5 +184,5 @@ def progress_bar(name: str, total: int) -> Iterator[Callable[[int], Any]]:
     """A bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(name, total=total)
+        task = bar.add_task(escape(name), total=total)
         yield lambda done: bar.advance(task, done)

@@ -18,9 +18,10 @@ RATIO = "/ naive"  # WQL relative to seasonal naive with intervals
 
 def print_table(table: Table) -> None:
     """Print on stdout, as wide as the table needs: narrow terminals and pipes cut no figure."""
-    wide = Console(width=10_000)
+    wide = Console(width=10_000, markup=False, emoji=False)  # names are no markup
     needed = Measurement.get(wide, wide.options, table).maximum
-    Console(width=max(needed, Console().width)).print(table)
+    width = max(needed, Console().width)
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def dataset_table(result: Backtest) -> Table:

@@ -23,6 +23,8 @@ def info(model: str | None) -> None:
     bundle = open_bundle(locate(model))
     spec, manifest = bundle.spec, bundle.manifest
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
     rows = [
@@ -56,8 +58,8 @@ def info(model: str | None) -> None:
         ("backend cpu", _onnxruntime()),
     ]
     for label, text in rows:
-        table.add_row(f"[bold]{label}[/bold]", text)
-    Console(soft_wrap=True).print(table)
+        table.add_row(label, text)
+    Console(soft_wrap=True, markup=False, emoji=False).print(table)
 
 
 def _arguments(head: str) -> str:

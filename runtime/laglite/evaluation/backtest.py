@@ -98,7 +98,7 @@ def backtest(
             as_history(target, str(row) if name is None else name, may_be_missing=True),
             None if one_start is None else parse_timestamp(one_start),
             None if one_freq is None else parse_frequency(one_freq),
-            None if known is None else np.asarray(known),
+            None if known is None else np.asanyarray(known),
         )
         for row, (target, name, one_start, one_freq, known) in enumerate(
             zip(
@@ -112,7 +112,8 @@ def backtest(
         )
     ]
     model = model_method(forecaster, context_length, num_samples, seed)
-    cut = rolling_windows(series, horizon, windows, season)
+    reach = model_reach(forecaster, context_length)
+    cut = rolling_windows(series, horizon, windows, season, reach=reach)
     return compare(cut, {forecaster.bundle.name: model}, quantiles)
 
 
@@ -149,6 +150,12 @@ def compare(
         for item, rows in places.items():
             per_series[item][name] = combine([errors[row] for row in rows])
     return Backtest(len(windows[0].actual), overall, per_series)
+
+
+def model_reach(forecaster: Forecaster, context_length: int | None) -> int:
+    """How many values before the origin a model sees."""
+    context = forecaster.spec.context_length if context_length is None else context_length
+    return forecaster.spec.max_lag + context
 
 
 def model_method(

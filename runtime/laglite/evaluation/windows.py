@@ -40,12 +40,15 @@ def rolling_windows(
     windows: int = 1,
     season: int | None = None,
     note: Note = lambda message: None,
+    *,
+    reach: int | None = None,
 ) -> list[Window]:
     """Cut up to `windows` windows from the end of each series, those of a series in time order.
 
     The origins are `horizon` steps apart, and the last window ends with the series. `season` None
-    is `default_season` of each series' frequency. Windows without a single observed value before
-    or after the origin are left out, and `note` is told which series have fewer than asked for.
+    is `default_season` of each series' frequency. Windows without a single observed value after
+    the origin, or among the `reach` values before it (None: all), are left out, and `note` is told
+    which series have fewer than asked for.
     Raises InputError if nothing is left, and for two series of one name.
     """
     horizon, windows = whole_number("horizon", horizon), whole_number("windows", windows)
@@ -64,7 +67,7 @@ def rolling_windows(
         checked = replace(one, values=values)
         for back in range(windows, 0, -1):
             origin = len(values) - back * horizon
-            if origin >= 1 and _is_observed(values, origin, horizon):
+            if origin >= 1 and _is_observed(values, origin, horizon, reach):
                 found.append(_window(name, checked, origin, horizon, season))
         if len(found) < windows:
             short.setdefault(len(found), []).append(name)
@@ -82,10 +85,11 @@ def rolling_windows(
     return cut
 
 
-def _is_observed(values: Array, origin: int, horizon: int) -> bool:
+def _is_observed(values: Array, origin: int, horizon: int, reach: int | None) -> bool:
     """Whether there is something to forecast from, and something to compare with."""
     known = ~np.isnan(values)
-    return bool(known[:origin].any() and known[origin : origin + horizon].any())
+    first = 0 if reach is None else max(0, origin - reach)
+    return bool(known[first:origin].any() and known[origin : origin + horizon].any())
 
 
 def _window(name: str, one: InputSeries, origin: int, horizon: int, season: int | None) -> Window:

@@ -12,6 +12,7 @@ from laglite.special import log_beta, regularized_beta
 from laglite.window import Window
 
 LARGEST_COUNT = 1e12
+SMALLEST_COUNT = 1e-30  # softplus underflows to 0, where the distribution has no density
 
 
 class NegativeBinomial:
@@ -58,8 +59,12 @@ class NegativeBinomial:
 
     @staticmethod
     def _count_and_odds(arguments: Arguments, window: Window) -> tuple[Array, Array]:
+        """Both float64; raises LagliteError where the network gives no number."""
         logits = np.asarray(arguments["logits"], np.float64) + math.log(window.scale)
-        return np.asarray(arguments["total_count"], np.float64), np.exp(logits)
+        count = np.asarray(arguments["total_count"], np.float64)
+        if not (np.isfinite(count).all() and np.isfinite(logits).all()):
+            raise LagliteError("the model's forecast is not finite; check its input for outliers")
+        return np.maximum(count, SMALLEST_COUNT), np.exp(logits)
 
 
 def _count_cdf(values: Array, count: Array, odds: Array) -> Array:

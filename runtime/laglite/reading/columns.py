@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from laglite.errors import InputError
 from laglite.reading.files import Table, is_date, is_missing, is_number
 
@@ -65,6 +67,12 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     if chosen != columns and len(table.names) > 1:
         parts = [("id", item), ("time", time), ("target", target)]
         note("columns: " + ", ".join(f"{role} {name!r}" for role, name in parts if name))
+    clock = next((n for n in free if n != target and n.lower() in TIME_NAMES), None)
+    if time is None and clock is not None:
+        note(
+            f"column {clock!r} holds no dates and is left out: rows are taken in their order; "
+            "write times as 2024-01-31T12:00"
+        )
     return chosen
 
 
@@ -99,6 +107,8 @@ def _is_text(cells: Sequence[Any]) -> bool:
 def _looks_like_times(name: str, cells: Sequence[Any]) -> bool:
     """Dates, or bare years or text under a usual name: then a bad date is an error of its row."""
     usual = name.lower() in TIME_NAMES
+    if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
+        return True
     first = next((cell for cell in cells if not is_missing(cell)), None)
     if isinstance(first, str) and is_number(first):
         return usual and is_date(first)
