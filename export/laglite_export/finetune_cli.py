@@ -37,7 +37,7 @@ from laglite.reading import Columns, read_series
     "--context", type=click.IntRange(1), help="Tokens of history.  [default: the model's]"
 )
 @click.option(
-    "--learning-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=1e-3,
+    "--learning-rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=3e-4,
     show_default=True, help="Of AdamW, after a warm-up, falling along a cosine.",
 )  # fmt: skip
 @click.option(

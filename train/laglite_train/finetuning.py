@@ -43,7 +43,7 @@ class FineTuneConfig:
     `rollout` may be inherited too (see `inherited_rollout`).
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     steps: int = 400
     steps_per_epoch: int = 20
     patience: int = 6
