@@ -67,7 +67,7 @@ def measure(
         methods,
         windows=windows,
         quantiles=DECILES,
-        reach=min(model_reach(forecaster, context) for context in contexts),
+        reach=min(model_reach(forecaster.spec, context) for context in contexts),
     )
     print_table(collection_table(results))
     if output is not None:

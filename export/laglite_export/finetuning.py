@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from laglite.bundle import locate, open_bundle
-from laglite.evaluation.backtest import Backtest, compare, model_method
+from laglite.evaluation.backtest import Backtest, compare, model_method, model_reach
 from laglite.evaluation.report import as_json
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecaster import Forecaster
@@ -79,7 +79,7 @@ def held_back_windows(
 
     Raises InputError if nothing can be measured.
     """
-    reach = spec.max_lag + spec.context_length
+    reach = model_reach(spec, None)
     return rolling_windows(split.held_back, split.horizon, split.windows, season, note, reach=reach)
 
 

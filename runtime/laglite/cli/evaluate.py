@@ -114,7 +114,7 @@ def evaluate(
         model_methods(forecaster, contexts, samples, seed),
         windows=windows,
         quantiles=quantiles,
-        reach=min(model_reach(forecaster, context) for context in contexts),
+        reach=min(model_reach(forecaster.spec, context) for context in contexts),
     )
     if output is not None:  # before the tables: nothing printed may cost the figures
         settings = {

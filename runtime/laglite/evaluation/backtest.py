@@ -29,6 +29,7 @@ from laglite.forecast import Forecast
 from laglite.forecaster import Forecaster, as_history, for_each
 from laglite.frequency import parse_frequency, parse_timestamp
 from laglite.reading import InputSeries
+from laglite.spec import ModelSpec
 
 NAIVE = "seasonal naive"
 NAIVE_POINT = "seasonal naive (point)"
@@ -112,7 +113,7 @@ def backtest(
         )
     ]
     model = model_method(forecaster, context_length, num_samples, seed)
-    reach = model_reach(forecaster, context_length)
+    reach = model_reach(forecaster.spec, context_length)
     cut = rolling_windows(series, horizon, windows, season, reach=reach)
     return compare(cut, {forecaster.bundle.name: model}, quantiles)
 
@@ -152,10 +153,9 @@ def compare(
     return Backtest(len(windows[0].actual), overall, per_series)
 
 
-def model_reach(forecaster: Forecaster, context_length: int | None) -> int:
-    """How many values before the origin a model sees."""
-    context = forecaster.spec.context_length if context_length is None else context_length
-    return forecaster.spec.max_lag + context
+def model_reach(spec: ModelSpec, context_length: int | None) -> int:
+    """How many values before the origin a model sees, with its own context by default."""
+    return spec.max_lag + (spec.context_length if context_length is None else context_length)
 
 
 def model_method(
