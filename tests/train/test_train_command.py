@@ -139,15 +139,20 @@ def test_what_cannot_be_trained_is_one_message(
     assert message in result.stderr
 
 
-def test_a_real_interrupt_on_a_terminal_keeps_the_last_checkpoint(
-    waves: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("devices", [1, 2], ids=["one process", "two processes"])
+def test_a_real_signal_to_all_processes_keeps_the_last_checkpoint(
+    waves: Path, tmp_path: Path, devices: int, number: signal.Signals
 ) -> None:
-    """Ctrl-C reaches the process and its worker. The bar is on stderr, stdout stays empty."""
-    settings = small_config(waves, tmp_path / "run", epochs=10_000, workers=1)
+    """It reaches training processes and workers. The bar is on stderr, stdout stays empty."""
+    settings = small_config(
+        waves, tmp_path / "run", epochs=10_000, workers=1, devices=devices, accelerator="cpu"
+    )
     config = write_config(settings, tmp_path / "a.yaml")
+    (tmp_path / "command.py").write_text(HEEDING_INTERRUPTS)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", HEEDING_INTERRUPTS, "train", str(config)],
+        [sys.executable, str(tmp_path / "command.py"), "train", str(config)],
         stdout=subprocess.PIPE, stderr=theirs, start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "200"},
     )  # fmt: skip
@@ -160,21 +165,33 @@ def test_a_real_interrupt_on_a_terminal_keeps_the_last_checkpoint(
         time.sleep(0.05)
         written += read_terminal(ours)
         if not sent and (tmp_path / "run" / "last.ckpt").exists():
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, number)
             sent = True
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail("the command did not end after an interrupt")
+        pytest.fail("the command did not end after a signal")
     written += read_terminal(ours)
     os.close(ours)
     stdout, _ = process.communicate()
     text = written.decode()
     assert process.returncode == 1, text
     assert stdout == b""
-    assert "holds the run up to its last whole epoch: go on with --resume" in text
+    assert text.count("holds the run up to its last whole epoch: go on with --resume") == 1
     assert "Epoch 0" in text
-    assert "Traceback" not in text
+    assert "Traceback" not in text, text
     assert contents(tmp_path / "run" / "last.ckpt")["global_step"] % STEPS == 0
+    while in_group(process.pid):  # workers look every five seconds whether anyone needs them
+        assert time.monotonic() < deadline, "a process of the run is left"
+        time.sleep(0.2)
+
+
+def in_group(group: int) -> bool:
+    """Whether a process of the group is there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def read_terminal(handle: int) -> bytes:

@@ -26,6 +26,7 @@ from laglite_train.checkpoint import load_checkpoint
 from laglite_train.config import TrainConfig
 from laglite_train.corpus import SeriesSet, read_corpus
 from laglite_train.draws import trainable
+from laglite_train.interruption import Interruption
 from laglite_train.lightning_module import ForecastModule, WindowData
 from laglite_train.model import LagLlama
 from laglite_train.processes import limit_threads, plan_processes
@@ -126,7 +127,8 @@ def fit(
     )
     # save_last= of the above would keep the last *best*; this one keeps every epoch's end.
     latest = ModelCheckpoint(dirpath=output, filename="last", enable_version_counter=False)
-    callbacks: list[Callback] = [best, latest, Throughput(run.batch_size)]
+    interruption = Interruption()
+    callbacks: list[Callback] = [interruption, best, latest, Throughput(run.batch_size)]
     if judge is not None:
         callbacks.append(Judgement(judge))  # before the average gives its weights back
     if config.optimiser.average:
@@ -158,13 +160,14 @@ def fit(
         for block in model.transformer["h"]:
             block.compile()
     try:
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=None if resume_from is None else str(resume_from),
-            weights_only=True,
-        )
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        with interruption.heeding_signals():
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=None if resume_from is None else str(resume_from),
+                weights_only=True,
+            )
+    except SystemExit as error:  # what Lightning makes of an interrupt
         raise KeyboardInterrupt from error
     except InputError as error:  # torch puts the traceback of a worker before the message
         message = str(error).rpartition(f"{InputError.__module__}.{InputError.__name__}: ")[2]
