@@ -30,6 +30,7 @@ HEAD_ARGUMENTS = {
 }
 CALENDAR_FEATURES = 6
 STATIC_FEATURES = 2
+MOST_CHANGE = 3.0  # of a loc with `bounded`, in units of its scale
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class ModelSpec:
 
     With `seasons`, tokens hold seasonal lags besides `lags` (see `laglite.seasons`).
     With `residual`, the network's output for the distribution's centre (each `loc`) is the change
-    from the token's own value, not the value itself.
+    from the token's own value, not the value itself. With `lag_mixture` it is the change from a
+    mixture of the token's lags, fixed and seasonal, whose shares the network chooses.
+    With `bounded` that change is in units of the distribution's own scale, at most `MOST_CHANGE`.
+    With `squash` the network reads asinh of the lags (the mixture is of the lags themselves), so
+    that outliers do not lead it beyond what it has seen.
+    With `scale_free` tokens tell where zero lies, but not the size of the series' unit: forecasts
+    of a series in other units are the same but for the unit.
     `num_covariates` real inputs known beforehand come last in every token (see
     `laglite.covariates`).
     """
@@ -63,6 +70,10 @@ class ModelSpec:
     calendar_optional: bool = False
     seasons: bool = False
     residual: bool = False
+    lag_mixture: bool = False
+    bounded: bool = False
+    squash: bool = False
+    scale_free: bool = False
     context_length: int = 32
     max_context_length: int = 2048
     rope_scaling: str = "none"
@@ -97,13 +108,23 @@ class ModelSpec:
                 raise SpecError(
                     f"{name} {getattr(self, name)!r} is not known; one of: {', '.join(allowed)}"
                 )
+        self._check_centre()
+        if not 1.0 <= self.rope_factor < float("inf"):
+            raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
+
+    def _check_centre(self) -> None:
+        """Whether what each loc is the change from goes together."""
         if self.residual and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
             raise SpecError(
                 f"residual needs lag 0 and a head with a loc, not {self.head!r} from lag "
                 f"{self.lags[0]} on"
             )
-        if not 1.0 <= self.rope_factor < float("inf"):
-            raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
+        if self.lag_mixture and "loc" not in HEAD_GROUPS[self.head]:
+            raise SpecError(f"lag_mixture needs a head with a loc, not {self.head!r}")
+        if self.lag_mixture and self.residual:
+            raise SpecError("residual and lag_mixture exclude each other; the latter has lag 0 too")
+        if self.bounded and not (self.residual or self.lag_mixture):
+            raise SpecError("bounded needs residual or lag_mixture: it bounds the change from them")
 
     @property
     def width(self) -> int:
@@ -128,7 +149,8 @@ class ModelSpec:
     @property
     def num_static(self) -> int:
         """Features of a token that are the same in all of a series."""
-        return STATIC_FEATURES + (SEASON_FLAGS if self.seasons else 0)
+        level = 1 if self.scale_free else STATIC_FEATURES
+        return level + (SEASON_FLAGS if self.seasons else 0)
 
     @property
     def num_known(self) -> int:
@@ -151,7 +173,8 @@ class ModelSpec:
         width, hidden = self.width, self.mlp_width
         block = 4 * width * width + 3 * width * hidden + 2 * width
         projection = (self.num_features + 1) * width
-        return self.num_layers * block + projection + width + len(self.arguments) * (width + 1)
+        rows = len(self.arguments) + (self.num_lags if self.lag_mixture else 0)
+        return self.num_layers * block + projection + width + rows * (width + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, one per field."""

@@ -136,9 +136,14 @@ def static_features(
 ) -> NDArray[np.float32]:
     """log1p(|loc|), log(scale) and which seasons there are, the same in every token of a series.
 
-    `lags` are those of `lags_of`. float32 [num_static].
+    Models that are `scale_free` have asinh(loc / scale) instead of the first two. `lags` are those
+    of `lags_of`. float32 [num_static].
     """
-    features = np.array([np.log1p(abs(window.loc)), np.log(window.scale)], np.float32)
+    if spec.scale_free:
+        level = [np.arcsinh(window.loc / window.scale)]
+    else:
+        level = [np.log1p(abs(window.loc)), np.log(window.scale)]
+    features = np.array(level, np.float32)
     if not spec.seasons:
         return features
     return np.concatenate([features, season_flags(lags[len(spec.lags) :])])

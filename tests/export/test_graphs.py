@@ -43,6 +43,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "covariates": {"num_covariates": 3},
     "seasons": {"seasons": True, "num_covariates": 1},
     "residual": {"residual": True, "lags": (0, 1, 3, 8)},
+    "lag_mixture": {"lag_mixture": True, "seasons": True, "lags": (0, 1, 3, 8)},
+    "bounded": {"lag_mixture": True, "bounded": True},
+    "bounded_residual": {"residual": True, "bounded": True, "head": "mixtureT"},
+    "squash": {"squash": True, "num_covariates": 1},
+    "scale_free": {"scale_free": True, "seasons": True},
+    "lag_mixture_of_a_mixture": {"lag_mixture": True, "head": "mixtureT"},
     "covariates_with_published_rules": {"num_covariates": 2, "history": "zeros"},
     "covariates_without_calendar": {"num_covariates": 1, "calendar": False},
 }
@@ -54,7 +60,7 @@ def random_model(spec: ModelSpec) -> LagLlama:
     model.initialise()
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 1:  # gains and biases must matter too
+            if parameter.dim() == 1 or not parameter.any():  # gains and biases must matter too
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
 

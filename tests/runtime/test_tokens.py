@@ -130,6 +130,20 @@ def test_a_window_without_observed_values_is_refused(small_spec: ModelSpec, rule
         build_window(history, spec, 16)
 
 
+@pytest.mark.parametrize("factor", [2.0**-20, 2.0**-3, 2.0**30])
+def test_scale_free_tokens_are_the_same_in_any_unit(small_spec: ModelSpec, factor: float) -> None:
+    """Powers of two, so that not even the rounding differs."""
+    spec = dataclasses.replace(small_spec, scaling="iqr", history="carry", scale_free=True)
+    assert spec.num_static == 1
+    history = 5 + np.random.default_rng(0).standard_normal(80)
+    one, other = (encode(spec, unit * history, TimeAxis(), 8) for unit in (1.0, factor))
+    np.testing.assert_array_equal(one.tokens, other.tokens)
+    level = one.tokens[:, spec.num_lags]
+    assert level == pytest.approx(np.arcsinh(one.window.loc / one.window.scale), rel=1e-6)
+    moved = encode(spec, history + 100.0, TimeAxis(), 8)
+    assert (moved.tokens[:, spec.num_lags] > level + 1).all()  # where zero lies is told
+
+
 @given(st.floats(-1e8, 1e8), st.floats(1e-3, 1e6), st.integers(0, 2**32 - 1))
 def test_scaled_units_lead_back_to_data_units(loc: float, scale: float, seed: int) -> None:
     spec = ModelSpec(1, 1, 2, 4, (0, 3), scaling="iqr", history="carry")

@@ -172,14 +172,20 @@ def test_training_sees_all_values_before(model: LagLlama) -> None:
 
 
 @pytest.mark.parametrize(
-    ("head", "residual"),
-    [("studentT", False), ("studentT", True), ("neg_bin", False), ("mixtureT", False)],
+    ("head", "centre"),
+    [
+        ("studentT", {}),
+        ("studentT", {"residual": True}),
+        ("studentT", {"lag_mixture": True}),
+        ("neg_bin", {}),
+        ("mixtureT", {}),
+    ],
 )
 def test_the_loss_is_what_a_backtest_of_the_exported_model_finds(
-    export_to: Callable[[LagLlama, str], Path], head: str, residual: bool
+    export_to: Callable[[LagLlama, str], Path], head: str, centre: dict[str, bool]
 ) -> None:
     torch.manual_seed(2)
-    model = LagLlama(dataclasses.replace(SPEC, head=head, num_covariates=1, residual=residual))
+    model = LagLlama(dataclasses.replace(SPEC, head=head, num_covariates=1, **centre))
     model.initialise()
     model.eval()
     values = np.rint(wave("a", 400).values)
@@ -189,7 +195,8 @@ def test_the_loss_is_what_a_backtest_of_the_exported_model_finds(
         wave("a", values=values, covariates=event),
         wave("bb", 90, start=None, freq=None, covariates=event[:90]),
     )
-    forecaster = Forecaster.load(export_to(model, f"finetuning_{head}_{residual}"), threads=1)
+    name = "_".join(["finetuning", head, *centre])
+    forecaster = Forecaster.load(export_to(model, name), threads=1)
     errors = []
     for part in found.parts:
         timed = part.series.axis.start is not None

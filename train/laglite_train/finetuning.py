@@ -146,7 +146,8 @@ def freeze(model: LagLlama, rule: str) -> int:
         raise InputError(f"freeze {rule!r}: the model has {blocks} blocks; choose 1 to {blocks}")
     if rule != "none":
         model.requires_grad_(False)
-        trained = [model.transformer["ln_f"], model.param_proj]
+        trained = [part for name, part in model.named_children() if name != "transformer"]
+        trained.append(model.transformer["ln_f"])
         trained += list(model.transformer["h"])[blocks - last :]
         for module in trained:
             module.requires_grad_(True)

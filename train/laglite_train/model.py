@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laglite.rope import rotary_tables
-from laglite.spec import ModelSpec
+from laglite.spec import MOST_CHANGE, ModelSpec
 from laglite_train.distributions import domain_map, initial_projection
 
 KeysValues = tuple[Tensor, Tensor]
+FIRST_LAG = 5.0  # log odds of the first lag at the start of training
 
 
 class RMSNorm(nn.Module):
@@ -106,6 +107,19 @@ class ParameterProjection(nn.Module):
             return list(F.linear(x.to(weight.dtype), weight, bias).unbind(dim=-1))
 
 
+class LagMixture(nn.Module):
+    """A convex combination of a token's lags, its shares from the final hidden state."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.proj = nn.Linear(spec.width, spec.num_lags)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Mixed values [...] of normalised x [..., width] and `tokens` [..., features]."""
+        shares = self.proj(x).softmax(dim=-1)
+        return (shares * tokens[..., : shares.shape[-1]]).sum(dim=-1)
+
+
 class LagLlama(nn.Module):
     """Tokens in, arguments of the next value's distribution out, at every position at once."""
 
@@ -120,6 +134,8 @@ class LagLlama(nn.Module):
             }
         )
         self.param_proj = ParameterProjection(spec)
+        if spec.lag_mixture:
+            self.lag_mixture = LagMixture(spec)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Teacher-forced pass over prompt and known future.
@@ -139,23 +155,43 @@ class LagLlama(nn.Module):
         cos, sin = (torch.from_numpy(table).to(tokens) for table in tables)
         with torch.autocast(tokens.device.type, enabled=False):
             # Values of a smooth series differ in digits that bfloat16 does not have.
-            x = self.transformer["wte"](tokens)
+            x = self.embed(tokens)
         caches = []
         for block in self.transformer["h"]:
             x, cache = block(x, cos, sin)
             caches.append(cache)
         return self.head(x, tokens), caches
 
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The residual stream [..., width] that `tokens` [..., features] begin."""
+        if self.spec.squash:
+            lags, rest = tokens.tensor_split([self.spec.num_lags], dim=-1)
+            tokens = torch.cat([lags.asinh(), rest], dim=-1)
+        x: Tensor = self.transformer["wte"](tokens)
+        return x
+
     def head(self, x: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         """Arguments [...] of the hidden states x [..., width] behind `tokens` [..., features]."""
         with torch.autocast(x.device.type, enabled=False):
-            raw = self.param_proj(self.transformer["ln_f"](x))
-        arguments = domain_map(self.spec.head, raw)
-        if self.spec.residual:
+            x = self.transformer["ln_f"](x)
+            arguments = domain_map(self.spec.head, self.param_proj(x))
+            anchor = self._anchor(x, tokens)
+        if anchor is not None:
             for name in arguments:
                 if name.startswith("loc"):
-                    arguments[name] = arguments[name] + tokens[..., 0]  # lag 0
+                    change = arguments[name]
+                    if self.spec.bounded:
+                        units = MOST_CHANGE * torch.tanh(change / MOST_CHANGE)
+                        change = units * arguments[name.replace("loc", "scale")]
+                    arguments[name] = change + anchor
         return arguments
+
+    def _anchor(self, x: Tensor, tokens: Tensor) -> Tensor | None:
+        """What every loc is the change from, [...]; None where it is the value itself."""
+        if self.spec.lag_mixture:
+            mixed: Tensor = self.lag_mixture(x, tokens)
+            return mixed
+        return tokens[..., 0] if self.spec.residual else None  # lag 0
 
     def initialise(self) -> None:
         """Draw fresh weights: normal, narrower where a layer writes to the residual stream."""
@@ -173,3 +209,6 @@ class LagLlama(nn.Module):
             ):
                 layer.bias.fill_(bias)
                 layer.weight.mul_(factor)
+            if self.spec.lag_mixture:  # begins near the first lag, the last value
+                self.lag_mixture.proj.weight.zero_()
+                self.lag_mixture.proj.bias[0] = FIRST_LAG

@@ -77,8 +77,8 @@ class MatrixAndRest(Optimizer):
 def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     """The optimiser of `model`'s trainable weights; vectors and biases have no weight decay."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inner = [p for name, p in named if p.dim() == 2 and "param_proj" not in name]
-    outer = [p for name, p in named if p.dim() == 2 and "param_proj" in name]
+    inner = [p for name, p in named if p.dim() == 2 and name.startswith("transformer")]
+    outer = [p for name, p in named if p.dim() == 2 and not name.startswith("transformer")]
     vectors = [p for name, p in named if p.dim() != 2]
     if config.name == "muon" and inner:
         matrices = torch.optim.Muon(

@@ -126,7 +126,7 @@ class PathDecoder:
         """Arguments [batch, paths] after each path's last draw, its token being number `step`."""
         place = self.prompts + step
         tokens = self._tokens(place, draws)
-        x = self.model.transformer["wte"](tokens)
+        x = self.model.embed(tokens)
         cos, sin = (table[place][:, None, None] for table in (self.cos, self.sin))
         for layer, block in enumerate(self.model.transformer["h"]):
             normed = block.rms_1(x)

@@ -71,8 +71,10 @@ def _arguments(head: str) -> str:
 
 def _rules(spec: ModelSpec) -> str:
     seasons = ", seasonal lags" if spec.seasons else ""
-    residual = ", predicts the change" if spec.residual else ""
-    return f"scaling {spec.scaling}, history {spec.history}{seasons}{residual}"
+    centre = ", predicts the change" if spec.residual else ""
+    centre = ", predicts the change from a mixture of lags" if spec.lag_mixture else centre
+    centre += ", bounded" if spec.bounded else ""
+    return f"scaling {spec.scaling}, history {spec.history}{seasons}{centre}"
 
 
 def _calendar(used: bool, optional: bool) -> str:
