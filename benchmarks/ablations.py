@@ -50,7 +50,15 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "reference, seed 1": ("noise", {"run": {"seed": 1}}),
     "AdamW": ("optimiser", {"optimiser": {"name": "adamw"}}),
     "half the learning rate": ("optimiser", {"optimiser": {"matrix_learning_rate": 0.01}}),
-    "the value, not the change": ("residual", {"model": {"residual": False}}),
+    "the value itself": ("centre", {"model": {"lag_mixture": False, "bounded": False}}),
+    "change from the last value": ("centre", {"model": {"lag_mixture": False, "residual": True}}),
+    "change not bounded": ("centre", {"model": {"bounded": False}}),
+    "change from the last value, not bounded": (
+        "centre",
+        {"model": {"lag_mixture": False, "residual": True, "bounded": False}},
+    ),
+    "lags not squashed": ("features", {"model": {"squash": False}}),
+    "units told": ("features", {"model": {"scale_free": False}}),
     "no seasonal lags": ("lags", {"model": {"seasons": False}}),
     "published lags alone": ("lags", {"model": {"seasons": False, "lags": PUBLISHED_LAGS}}),
     "published scaling and padding": (

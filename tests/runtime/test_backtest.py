@@ -248,6 +248,25 @@ def test_covariates_of_the_window_are_given_to_the_model(
         backtest(forecaster, [values], horizon=3, covariates=[known[:50]], num_samples=10)
 
 
+def test_masked_covariates_count_as_missing(
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]
+) -> None:
+    torch.manual_seed(1)
+    model = LagLlama(dataclasses.replace(small_spec, num_covariates=1))
+    model.initialise()
+    forecaster = Forecaster.load(export_to(model.eval(), "masked_covariate"), threads=1)
+    values, known = waves(1)[0], np.random.default_rng(1).normal(size=(66, 1))
+    hidden = np.zeros((66, 1), bool)
+    hidden[50:58] = True
+    masked = np.ma.masked_array(np.where(hidden, 99.0, known), hidden)
+    missing = np.where(hidden, np.nan, known)
+    found, wanted = (
+        backtest(forecaster, [values], horizon=3, covariates=[each], num_samples=10).model.wql
+        for each in (masked, missing)
+    )
+    assert found == wanted
+
+
 def test_a_series_that_is_no_series_is_named(tiny: Forecaster) -> None:
     with pytest.raises(InputError, match="'b': a series is 1-D"):
         backtest(tiny, [[1, 2, 3], [[1, 2]]], horizon=1, item_ids=["a", "b"])

@@ -21,15 +21,9 @@ from tests.train.small_runs import (
     logged,
     small_config,
     write_config,
-    write_waves,
 )
 
 TOLERANCE = 2e-5  # of weights after ten steps: float32 sums in another order
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_waves(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,10 @@ from tests.train.small_runs import (
     logged,
     small_config,
     stopping_after,
-    write_waves,
 )
 
 EPOCHS = 4
 SETTINGS: dict[str, Any] = {"epochs": EPOCHS, "name": "muon", "workers": 1, **EVERYTHING}
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_waves(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,6 @@ from tests.train.small_runs import (
     small_config,
     stopping_after,
     write_config,
-    write_waves,
 )
 
 Command = Callable[..., Any]
@@ -36,11 +35,6 @@ from laglite.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_waves(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

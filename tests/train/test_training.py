@@ -31,13 +31,7 @@ from tests.train.small_runs import (
     contents,
     logged,
     small_config,
-    write_waves,
 )
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_waves(tmp_path_factory.mktemp("corpus"))
 
 
 def start(config: Any) -> Path:

@@ -15,12 +15,7 @@ from laglite_train.checkpoint import load_checkpoint, save_checkpoint
 from laglite_train.model import LagLlama
 from laglite_train.training import train
 from laglite_train.warm_start import begin_with
-from tests.train.small_runs import SPEC, logged, small_config, write_config, write_waves
-
-
-@pytest.fixture(scope="module")
-def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_waves(tmp_path_factory.mktemp("corpus"))
+from tests.train.small_runs import SPEC, logged, small_config, write_config
 
 
 @pytest.fixture(scope="module")
