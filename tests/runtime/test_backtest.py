@@ -257,7 +257,7 @@ def test_masked_covariates_count_as_missing(
     forecaster = Forecaster.load(export_to(model.eval(), "masked_covariate"), threads=1)
     values, known = waves(1)[0], np.random.default_rng(1).normal(size=(66, 1))
     hidden = np.zeros((66, 1), bool)
-    hidden[50:58] = True
+    hidden[50:57] = True  # in the history
     masked = np.ma.masked_array(np.where(hidden, 99.0, known), hidden)
     missing = np.where(hidden, np.nan, known)
     found, wanted = (
