@@ -10,7 +10,7 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "laglite needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.x" >&2; exit 1; }
 
-$(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -name '*.py')
+$(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -not -name '*.pyc')
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python $(PIP_INSTALL) '.[cpu,plot]'
 	@touch $@

@@ -1,7 +1,7 @@
 """Ablations: small models that differ from a reference in one setting, trained and backtested.
 
     python benchmarks/ablations.py CONFIG --train FOLDER --dev FOLDER --output FILE.json
-                                   [--steps 800] [--only NAME ...] [--threads 1]
+                                   [--steps 800] [--only NAME]... [--threads 1]
 
 Each variant is a short run of CONFIG with one change, exported and measured on the last windows of
 the data sets in --dev (at most --series of each; sets of few series give several windows). FILE

@@ -29,13 +29,12 @@ from laglite.cli.model_options import note
 from laglite.errors import InputError, LagliteError
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.reading import Columns, InputSeries
+from laglite_export.base_model import Base, load_base
 from laglite_export.finetuning import (
     ZERO_SHOT,
     BacktestSettings,
-    Base,
     export_tuned,
     held_back_windows,
-    load_base,
 )
 from laglite_train.finetuning import (
     FineTuneConfig,

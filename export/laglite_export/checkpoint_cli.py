@@ -19,7 +19,7 @@ def checkpoint(model: str, output: Path, overwrite: bool) -> None:
     `laglite train --init` begins with it, `laglite export` makes a bundle of it again.
     """
     try:
-        from laglite_export.finetuning import load_base
+        from laglite_export.base_model import load_base
         from laglite_train.checkpoint import save_checkpoint
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "export", "laglite checkpoint") from error

@@ -106,13 +106,9 @@ def _finetune(
     threads: int | None,
 ) -> None:
     try:
+        from laglite_export.base_model import load_base
         from laglite_export.bundle_writer import check_output
-        from laglite_export.finetuning import (
-            BacktestSettings,
-            export_tuned,
-            held_back_windows,
-            load_base,
-        )
+        from laglite_export.finetuning import BacktestSettings, export_tuned, held_back_windows
         from laglite_train import finetuning, finetuning_search
         from laglite_train.time_split import check_covariates, split_in_time
     except ModuleNotFoundError as error:

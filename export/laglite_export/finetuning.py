@@ -11,56 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laglite.bundle import locate, open_bundle
 from laglite.evaluation.backtest import Backtest, compare, model_method, model_reach
 from laglite.evaluation.report import as_json
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecaster import Forecaster
 from laglite.reading.columns import Note
 from laglite.spec import ModelSpec
-from laglite_export.bundle_weights import load_bundle_model
+from laglite_export.base_model import UNSPECIFIED, Base
 from laglite_export.bundle_writer import export_bundle
-from laglite_train.checkpoint import load_checkpoint
 from laglite_train.finetuning import FineTuneConfig
 from laglite_train.finetuning_search import Outcome
-from laglite_train.model import LagLlama
 from laglite_train.time_split import TimeSplit
 
 FINE_TUNED = "fine-tuned"
 KEPT = "kept as it was"
 ZERO_SHOT = "zero-shot"
-UNSPECIFIED = "unspecified"
-
-
-@dataclass(frozen=True)
-class Base:
-    """What is fine-tuned: a network, where its bundle is (None: a checkpoint), what is known."""
-
-    model: LagLlama
-    bundle: Path | None
-    name: str
-    license_name: str
-    training: Mapping[str, Any]
-
-
-def load_base(source: str) -> Base:
-    """A checkpoint file, a bundle directory or a shipped model's name.
-
-    Raises CheckpointError, BundleError.
-    """
-    path = Path(source)
-    if path.is_file() or path.suffix == ".ckpt":
-        loaded = load_checkpoint(path)
-        training = {"origin": loaded.origin, **loaded.training}
-        return Base(loaded.model, None, path.stem, UNSPECIFIED, training)
-    bundle = open_bundle(locate(source))
-    return Base(
-        load_bundle_model(bundle),
-        bundle.path,
-        bundle.name,
-        str(bundle.manifest.get("license", UNSPECIFIED)),
-        bundle.manifest.get("training") or {},
-    )
 
 
 @dataclass(frozen=True)

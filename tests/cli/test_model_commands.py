@@ -160,6 +160,7 @@ def test_train_names_the_key_that_is_wrong(config: Path) -> None:
     [
         (["train", "config.yaml"], "torch", "train"),
         (["export", "x.ckpt", "--output", "y"], "torch", "export"),
+        (["checkpoint", "nano", "--output", "y"], "onnx", "export"),
         (["forecast", "-", "--horizon", "2"], "onnxruntime", "cpu"),
         (["forecast", "x.parquet", "--horizon", "2"], "pyarrow", "tables"),
     ],

@@ -74,8 +74,8 @@ def _turn(cache: Path) -> Iterator[None]:
         file = (cache / ".lock").open("a")
     except OSError as error:
         raise InputError(
-            f"{cache}: the corpus cache cannot be written ({error.strerror}); choose another "
-            "folder with cache, or set XDG_CACHE_HOME"
+            f"{cache}: the corpus cache cannot be written ({error.strerror}); set "
+            "XDG_CACHE_HOME to another folder"
         ) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed

@@ -35,7 +35,7 @@ class FineTuneConfig:
 
     `steps` of AdamW at `learning_rate`, in epochs of `steps_per_epoch` with a validation after
     each; it ends early after `patience` epochs without better forecasts of the validation windows.
-    `freeze` leaves weights as they are: "none", all but the "head" (final norm and projection), or
+    `freeze` leaves weights as they are: "none", all but the "head" (final norm and projections), or
     all but head and the last K blocks ("last-K"). `rollout` is the weight of the score of sample
     paths beside the likelihood, for heads whose draws have gradients (see
     `laglite_train.rollout`). `average` is the decay of the average of weights. `sampling` holds

@@ -74,7 +74,9 @@ def _rules(spec: ModelSpec) -> str:
     centre = ", predicts the change" if spec.residual else ""
     centre = ", predicts the change from a mixture of lags" if spec.lag_mixture else centre
     centre += ", bounded" if spec.bounded else ""
-    return f"scaling {spec.scaling}, history {spec.history}{seasons}{centre}"
+    lags = ", squashed lags" if spec.squash else ""
+    units = ", scale-free" if spec.scale_free else ""
+    return f"scaling {spec.scaling}, history {spec.history}{units}{seasons}{lags}{centre}"
 
 
 def _calendar(used: bool, optional: bool) -> str:
