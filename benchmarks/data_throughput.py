@@ -124,7 +124,14 @@ def measure(
 def to_markdown(rates: dict[str, float], about: dict[str, Any]) -> str:
     """A table of the rates, and under it what they were measured on."""
     step = rates["training step alone"]
-    lines = ["| | windows/s | beside the step |", "|---|---:|---:|"]
+    lines = [
+        "# Windows a second: the data side beside the training step",
+        "",
+        "`python benchmarks/data_throughput.py CONFIG`, with the settings named below.",
+        "",
+        "| | windows/s | beside the step |",
+        "|---|---:|---:|",
+    ]
     lines += [f"| {name} | {rate:,.0f} | {rate / step:.2f} |" for name, rate in rates.items()]
     facts = ", ".join(f"{name} {value}" for name, value in about.items())
     return "\n".join([*lines, "", facts, ""])

@@ -116,6 +116,12 @@ def measure(dataset: DataSet, base: Base, config: FineTuneConfig, choice: Choice
 def to_markdown(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
     """A row for each data set: zero-shot, then fine-tuned."""
     lines = [
+        "# Fine-tuning on the past of data sets",
+        "",
+        "`python benchmarks/finetuning.py FOLDER`, with the settings named below. A left figure is "
+        "zero-shot, a right one fine-tuned. What was forecast was held back from training and from "
+        "every choice.",
+        "",
         "| data set | windows x steps | WQL | change | relative to naive | MASE | in 80 % "
         "| context | learning rate | steps | minutes |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
