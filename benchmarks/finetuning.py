@@ -43,7 +43,7 @@ from laglite_train.finetuning import (
     inherited_sampling,
 )
 from laglite_train.finetuning_search import LEARNING_RATES, allowed_contexts, run_once, search
-from laglite_train.time_split import check_covariates, split_in_time
+from laglite_train.time_split import check_counts, check_covariates, split_in_time
 
 WANTED_WINDOWS = 28
 
@@ -72,16 +72,20 @@ def measure(dataset: DataSet, base: Base, config: FineTuneConfig, choice: Choice
     split = split_in_time(dataset.name, series, dataset.horizon, windows, note)
     spec = base.model.spec
     check_covariates(split, spec.num_covariates)
+    check_counts(split, spec.head)
     check_context(spec, choice.context or spec.context_length, dataset.horizon)
 
     def tell(message: str) -> None:
         note(f"{dataset.name}: {message}")
 
-    measured = held_back_windows(split, spec, dataset.season, tell)
+    contexts = [choice.context or spec.context_length]
+    if choice.search:
+        contexts = allowed_contexts(spec, split)
+    measured = held_back_windows(split, spec, contexts, dataset.season, tell)
     begin = time.perf_counter()
     if choice.search:
         outcome = search(
-            base.model, split, config, contexts=allowed_contexts(spec, split),
+            base.model, split, config, contexts=contexts,
             learning_rates=LEARNING_RATES, tell=tell, progress=False,
         )  # fmt: skip
     else:

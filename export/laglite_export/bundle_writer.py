@@ -69,10 +69,10 @@ def export_bundle(
             output.replace(aside)  # kept until the new one is in place
         build.replace(output)
     except OSError as error:
-        if aside.exists() and not output.exists():
-            aside.replace(output)
         raise InputError(f"{output}: cannot be written ({error.strerror})") from error
     finally:
+        if aside.exists() and not output.exists():  # whatever stopped it, an interrupt too
+            aside.replace(output)
         shutil.rmtree(build, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
     return difference
@@ -142,7 +142,9 @@ def _write_manifest(
         },
         **summary,
     }
-    (build / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (build / MANIFEST).write_text(
+        json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def _validate(build: Path) -> float:

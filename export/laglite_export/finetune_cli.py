@@ -81,6 +81,12 @@ def finetune(data: str, output: Path, **options: Any) -> None:
         raise click.ClickException(f"stopped; nothing was written to {output}") from None
 
 
+def is_given(option: str) -> bool:
+    """Whether an option of the running command was on its command line."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
 def _finetune(
     data: str,
     output: Path,
@@ -110,11 +116,13 @@ def _finetune(
         from laglite_export.bundle_writer import check_output
         from laglite_export.finetuning import BacktestSettings, export_tuned, held_back_windows
         from laglite_train import finetuning, finetuning_search
-        from laglite_train.time_split import check_covariates, split_in_time
+        from laglite_train.time_split import check_counts, check_covariates, split_in_time
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "train,export", "laglite finetune") from error
     if search and context is not None:
         raise click.UsageError("--search chooses the context itself: leave out --context.")
+    if search and is_given("learning_rate"):
+        raise click.UsageError("--search chooses the rate itself: leave out --learning-rate.")
     check_output(output, overwrite=overwrite)
     base = load_base(model)
     spec = base.model.spec
@@ -125,7 +133,11 @@ def _finetune(
     label = "standard input" if data == "-" else Path(data).stem
     split = split_in_time(label, series, horizon, windows, note)
     check_covariates(split, spec.num_covariates)
-    measured = held_back_windows(split, spec, season, note)
+    check_counts(split, spec.head)
+    contexts = [context or spec.context_length]
+    if search:
+        contexts = finetuning_search.allowed_contexts(spec, split)
+    measured = held_back_windows(split, spec, contexts, season, note)
     points = split.training.points
     note(
         f"{base.name}: {trained:,} of {spec.num_parameters:,} weights are trained, on {points:,} "
@@ -149,7 +161,7 @@ def _finetune(
             base.model,
             split,
             config,
-            contexts=finetuning_search.allowed_contexts(spec, split),
+            contexts=contexts,
             learning_rates=finetuning_search.LEARNING_RATES,
             tell=note,
             progress=progress,

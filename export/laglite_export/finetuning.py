@@ -38,13 +38,14 @@ class BacktestSettings:
 
 
 def held_back_windows(
-    split: TimeSplit, spec: ModelSpec, season: int | None, note: Note
+    split: TimeSplit, spec: ModelSpec, contexts: Sequence[int], season: int | None, note: Note
 ) -> list[Window]:
     """The windows that both models are measured on, cut before anything is trained.
 
+    Each has an observed value within what a model sees with any of `contexts`, and with its own.
     Raises InputError if nothing can be measured.
     """
-    reach = model_reach(spec, None)
+    reach = model_reach(spec, min(*contexts, spec.context_length))
     return rolling_windows(split.held_back, split.horizon, split.windows, season, note, reach=reach)
 
 

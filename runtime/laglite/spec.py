@@ -114,13 +114,12 @@ class ModelSpec:
 
     def _check_centre(self) -> None:
         """Whether what each loc is the change from goes together."""
-        if self.residual and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
-            raise SpecError(
-                f"residual needs lag 0 and a head with a loc, not {self.head!r} from lag "
-                f"{self.lags[0]} on"
-            )
-        if self.lag_mixture and "loc" not in HEAD_GROUPS[self.head]:
-            raise SpecError(f"lag_mixture needs a head with a loc, not {self.head!r}")
+        for name in ("residual", "lag_mixture"):
+            if getattr(self, name) and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
+                raise SpecError(
+                    f"{name} needs lag 0 and a head with a loc, not {self.head!r} from lag "
+                    f"{self.lags[0]} on"
+                )
         if self.lag_mixture and self.residual:
             raise SpecError("residual and lag_mixture exclude each other; the latter has lag 0 too")
         if self.bounded and not (self.residual or self.lag_mixture):

@@ -211,12 +211,16 @@ def test_covariates_that_the_model_does_not_have_are_refused(
     assert (done.exit_code, "1 covariates where the model has 0" in done.stderr) == (1, True)
 
 
-def test_a_search_chooses_the_context_itself(waves: Path, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize(("option", "value"), [("--context", 8), ("--learning-rate", 1e-3)])
+def test_a_search_chooses_context_and_learning_rate_itself(
+    waves: Path, tiny_bundle: Path, option: str, value: float
+) -> None:
+    options = [each for each in OPTIONS if each != "--learning-rate"]
     done = run(
-        "--model", tiny_bundle, "--data", waves, "--output", "b", *OPTIONS, "--search",
-        "--context", 8,
+        "--model", tiny_bundle, "--data", waves, "--output", "b", *options, "--search", option,
+        value,
     )  # fmt: skip
-    assert (done.exit_code, "leave out --context" in done.stderr) == (2, True)
+    assert (done.exit_code, f"leave out {option}" in done.stderr) == (2, True)
 
 
 def test_an_existing_bundle_is_replaced_only_when_told(

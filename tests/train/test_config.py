@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,9 @@ def test_a_value_of_the_wrong_type_or_nesting_is_named_by_its_path(
         ("sampling.largest_value", 0, "sampling.largest_value must be above 0"),
         ("sampling.frequency_shares", {"h": 0.7, "D": 0.4}, "sampling.frequency_shares must be"),
         ("sampling.frequency_shares", {"hour": 0.7}, "sampling.frequency_shares.hour: "),
+        ("sampling.frequency_shares", {"MS": 0.1, "ME": 0.1}, "ME and MS are one frequency"),
+        ("sampling.largest_value", math.inf, "sampling.largest_value must be above 0, and finite"),
+        ("optimiser.gradient_clip", math.inf, "optimiser.gradient_clip must be above 0, and"),
         ("synthetic.missing", 2, "synthetic.missing must be a share"),
         ("synthetic.demand", -1, "synthetic.demand must be a weight of at least 0"),
         ("augmentation.frequency", 2, "augmentation.frequency is a share"),
@@ -228,6 +232,10 @@ def test_an_impossible_value_is_named(tmp_path: Path, key: str, value: Any, mess
          "rollout.windows 16 is beyond run.batch_size 8"),
         (("rollout.weight", 0.1), ("model.head", "spline"),
          "rollout.weight: model.head 'spline' has no draws with gradients"),
+        (("rollout.weight", 0.1), ("model.lags", [1, 2]),
+         "rollout.weight: scores are counted from the last value, but model.lags begin with 1"),
+        (("augmentation.jitter", 0.1), ("model.head", "neg_bin"),
+         "augmentation: sign_flip and jitter make negative values"),
         (("run.precision", "16-mixed"), ("run.accelerator", "cpu"),
          "run.precision 16-mixed needs a GPU"),
     ],

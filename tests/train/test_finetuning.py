@@ -39,6 +39,7 @@ from laglite_train.time_split import (
     SHORTEST_TRAINING,
     SplitValidation,
     TimeSplit,
+    check_counts,
     check_covariates,
     split_in_time,
 )
@@ -287,7 +288,7 @@ def test_sample_paths_in_the_loss_move_the_weights_elsewhere(model: LagLlama) ->
 def test_frozen_weights_stay_to_the_bit_and_all_others_move(
     model: LagLlama, rule: str, moved: tuple[str, ...]
 ) -> None:
-    config = dataclasses.replace(QUICK, freeze=rule)
+    config = dataclasses.replace(QUICK, freeze=rule, average=FineTuneConfig.average)
     trained = fine_tune(model, split(), config, progress=False).model
     for name, tensor in trained.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name]) != name.startswith(moved), name
@@ -434,11 +435,15 @@ def test_contexts_are_those_that_model_and_data_allow() -> None:
     assert allowed_contexts(large, split(wave("a", 3000))) == [8, 32, 64, 128, 256, 512]
 
 
-@pytest.mark.parametrize("context", [0, 60])
-def test_a_context_beyond_the_model_is_refused(model: LagLlama, context: int) -> None:
-    with pytest.raises(InputError, match=r"but this model has 64: shorten one of them"):
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [(0, "at least 1 token, not 0"), (60, "but this model has 64: shorten one of them")],
+)
+def test_a_context_beyond_the_model_is_refused(model: LagLlama, context: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         run_once(model, split(), QUICK, context=context, tell=silent, progress=False)
     check_context(SPEC, 59, HORIZON)
+    check_context(dataclasses.replace(SPEC, rope_scaling="dynamic"), 60, HORIZON)
 
 
 def test_windows_are_drawn_as_the_network_was_trained_before() -> None:
@@ -485,3 +490,10 @@ def test_rollouts_go_on_from_a_run_and_from_an_earlier_fine_tuning() -> None:
     assert inherited_rollout({"rollout": {"weight": 0.5}}) == 0.5
     assert inherited_rollout({"rollout": 0.5}) == 0.5
     assert inherited_rollout({"rollout": True, "data": []}) == inherited_rollout({}) == 0.0
+
+
+def test_counts_cannot_be_learnt_from_negative_values() -> None:
+    found = split(wave("a"), wave("b", values=wave("b").values - 100))
+    check_counts(found, "studentT")
+    with pytest.raises(InputError, match=r"waves, series 'b': negative values, where the model"):
+        check_counts(found, "neg_bin")

@@ -58,6 +58,11 @@ def test_an_interrupt_during_a_fork_is_not_lost() -> None:
             interruption.on_train_batch_start(ALONE)
 
 
+def test_a_signal_that_no_batch_comes_after_is_not_forgotten() -> None:
+    with pytest.raises(KeyboardInterrupt), Interruption().heeding_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_second_interrupt_does_not_wait() -> None:
     with Interruption().heeding_signals():
         os.kill(os.getpid(), signal.SIGINT)

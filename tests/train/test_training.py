@@ -26,6 +26,7 @@ from laglite_train.training import fit, train
 from laglite_train.windows import Batch, TrainingBatches, ValidationBatches
 from tests.train.small_runs import (
     AMPLITUDE,
+    ROLLOUT,
     SPEC,
     STEPS,
     contents,
@@ -180,6 +181,18 @@ def test_bfloat16_on_a_cpu_learns_too(waves: Path, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.1
     state = contents(tmp_path / "last.ckpt")["state_dict"]
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+def test_bfloat16_keeps_the_digits_of_values_in_rollouts_too(waves: Path, tmp_path: Path) -> None:
+    """The loss of sample paths is nearly that of float32, whatever the centre is made of."""
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        config = small_config(waves, tmp_path / precision, precision=precision, epochs=1)
+        model = dataclasses.replace(config.model, lag_mixture=True, bounded=True, squash=True)
+        rollout = dataclasses.replace(ROLLOUT, begin=0.0)
+        start(dataclasses.replace(config, model=model, rollout=rollout))
+        losses[precision] = list(logged(tmp_path / precision, "train_rollout").values())
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], abs=0.02)
 
 
 def bad_corpus() -> list[SeriesSet]:

@@ -121,6 +121,18 @@ def test_a_short_partner_repeats_and_an_empty_one_counts_as_flat() -> None:
         assert np.isfinite(after.values).all()
 
 
+def test_where_a_partner_is_missing_so_is_the_mixture() -> None:
+    gap = window().values.copy()
+    gap[40:50] = np.nan
+    other = RawWindow(gap, 32, TimeAxis(), 0)
+    found = [
+        np.isnan(changed(window(), lambda: other, seed=seed, series_mix=1.0).values)
+        for seed in range(20)
+    ]
+    assert {int(missing.sum()) for missing in found} == {0, 10}  # 0: a mixture of one
+    assert all(missing[40:50].all() for missing in found if missing.any())
+
+
 def test_spectra_of_very_short_windows_are_not_touched() -> None:
     own = window(SHORTEST_SPECTRUM - 1)
     assert changed(own, frequency=1.0) is own

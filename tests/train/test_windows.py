@@ -392,6 +392,19 @@ def test_windows_far_beyond_the_scale_are_left_out() -> None:
         assert batch.tokens.abs().max() <= 50
 
 
+def test_counts_are_not_learnt_from_negative_values() -> None:
+    """Their likelihood under a negative binomial has no bound."""
+    counts = dataclasses.replace(SPEC, head="neg_bin", scaling="mean")
+    levels = np.random.default_rng(0).poisson(5.0, 200)
+    mixed = corpus([series(levels), series(levels - 3.0, item="b")])
+    batches = training(mixed, counts)
+    for batch in (batches[index] for index in range(len(batches))):
+        assert (batch.values >= 0).all()
+    assert sum(int((batch.values < 0).any()) for batch in training(mixed)) > 0
+    with pytest.raises(InputError, match=r"or are negative, as counts cannot be"):
+        training(corpus([series(levels - 99.0)]), counts)[0]
+
+
 def test_a_corpus_without_a_usable_window_is_refused() -> None:
     with pytest.raises(InputError, match="hardly any window can be trained on"):
         training(corpus([series(noise(200))]), largest_value=1e-6)[0]

@@ -118,7 +118,7 @@ def _check(config: TrainConfig, path: Path) -> None:
         *_shares("sampling", sampling, "short_history", "calendar_dropout", "coarser",
                  "synthetic"),
         *_frequency_shares(sampling.frequency_shares),
-        (sampling.largest_value > 0, "sampling.largest_value must be above 0"),
+        *_finite_above_zero("sampling", sampling, "largest_value"),
         *_one_of("sampling", sampling, "weighting", WEIGHTINGS),
         *_shares("augmentation", config.augmentation, "frequency", "mask_rate", "mix_rate",
                  "series_mix", "sign_flip"),
@@ -141,6 +141,17 @@ def _check(config: TrainConfig, path: Path) -> None:
             f"rollout.weight: model.head {config.model.head!r} has no draws with gradients; "
             f"those of {', '.join(ROLLOUT_HEADS)} have",
         ),
+        (
+            rollout.weight == 0 or config.model.lags[0] == 0,
+            f"rollout.weight: scores are counted from the last value, but model.lags begin with "
+            f"{config.model.lags[0]}, not 0",
+        ),
+        (
+            config.model.head != "neg_bin"
+            or not (config.augmentation.sign_flip or config.augmentation.jitter),
+            "augmentation: sign_flip and jitter make negative values, which model.head neg_bin "
+            "cannot have",
+        ),
         *_one_of("optimiser", optimiser, "name", OPTIMISERS),
         *(
             (0 < getattr(optimiser, name) < 1, f"optimiser.{name} must be above 0 and below 1")
@@ -153,7 +164,7 @@ def _check(config: TrainConfig, path: Path) -> None:
             "optimiser.decay_share must be above 0 and at most 1",
         ),
         (0 <= optimiser.average < 1, "optimiser.average must be at least 0 and below 1"),
-        (optimiser.gradient_clip > 0, "optimiser.gradient_clip must be above 0"),
+        *_finite_above_zero("optimiser", optimiser, "gradient_clip"),
         *_at_least(1, "run", run, "epochs", "steps_per_epoch", "batch_size",
                    "validation_windows", "devices", "nodes"),
         *_at_least(0, "run", run, "seed", "workers"),
@@ -200,6 +211,13 @@ def _at_least(least: int, section: str, values: Any, *names: str) -> list[Limit]
     ]
 
 
+def _finite_above_zero(section: str, values: Any, *names: str) -> list[Limit]:
+    return [
+        (0 < getattr(values, name) < math.inf, f"{section}.{name} must be above 0, and finite")
+        for name in names
+    ]
+
+
 def _shares(section: str, values: Any, *names: str) -> list[Limit]:
     return [
         (0 <= getattr(values, name) <= 1, f"{section}.{name} is a share from 0 to 1")
@@ -208,11 +226,15 @@ def _shares(section: str, values: Any, *names: str) -> list[Limit]:
 
 
 def _frequency_shares(shares: dict[str, float]) -> list[Limit]:
+    seen: dict[tuple[str, int], str] = {}
     for alias in shares:
         try:
-            parse_frequency(alias)
+            freq = parse_frequency(alias)
         except FrequencyError as error:
             return [(False, f"sampling.frequency_shares.{alias}: {error}")]
+        other = seen.setdefault((freq.unit, freq.multiple), alias)
+        if other != alias:
+            return [(False, f"sampling.frequency_shares: {other} and {alias} are one frequency")]
     return [
         (
             min(shares.values(), default=1) > 0 and sum(shares.values()) <= 1 + 1e-9,

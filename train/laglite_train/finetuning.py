@@ -124,8 +124,10 @@ def with_context(model: LagLlama, context: int) -> LagLlama:
 
 def check_context(spec: ModelSpec, context: int, horizon: int) -> None:
     """Raise InputError if a prompt of `context` tokens and the horizon do not fit the model."""
-    most = spec.max_context_length
-    if context < 1 or context + horizon - 1 > most:
+    most = spec.max_positions
+    if context < 1:
+        raise InputError(f"context must be at least 1 token, not {context}")
+    if most is not None and context + horizon - 1 > most:
         raise InputError(
             f"context {context} and horizon {horizon} need {context + horizon - 1} positions, but "
             f"this model has {most}: shorten one of them"
@@ -182,6 +184,11 @@ def inherited_rollout(training: Mapping[str, Any]) -> float:
     return float(weight) if known_number and 0 <= weight < math.inf else 0.0
 
 
+def _rolls_out(spec: ModelSpec, horizon: int) -> bool:
+    """Whether paths have gradients, a last value to be counted from, and more than one step."""
+    return spec.head in HEADS and spec.lags[0] == 0 and horizon > 1
+
+
 def _train_config(
     spec: ModelSpec, split: TimeSplit, config: FineTuneConfig, folder: str
 ) -> TrainConfig:
@@ -201,7 +208,7 @@ def _train_config(
             average=config.average,
         ),
         rollout=RolloutConfig(
-            weight=config.rollout if spec.head in HEADS and split.horizon > 1 else 0.0,
+            weight=config.rollout if _rolls_out(spec, split.horizon) else 0.0,
             begin=0.0,
             steps=min(RolloutConfig.steps, split.horizon),
             windows=min(RolloutConfig.windows, config.batch_size),

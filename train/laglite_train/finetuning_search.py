@@ -112,7 +112,8 @@ def allowed_contexts(spec: ModelSpec, split: TimeSplit) -> list[int]:
     A context reaches no further than the longest series, but for the shortest.
     """
     choices = sorted({*CONTEXTS, spec.context_length})
-    fitting = [c for c in choices if c + split.horizon - 1 <= spec.max_context_length]
+    most = spec.max_positions
+    fitting = [c for c in choices if most is None or c + split.horizon - 1 <= most]
     return [c for c in fitting if c < split.longest_training] or fitting[:1]
 
 

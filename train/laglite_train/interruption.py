@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning
 import torch
@@ -32,7 +32,10 @@ class Interruption(Callback):
 
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """Heed signals within; what they did before comes back after."""
+        """Heed signals within; what they did before comes back after.
+
+        Raises KeyboardInterrupt at the end for a signal that no batch came after.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -43,6 +46,8 @@ class Interruption(Callback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._asked:
+            self._stop()
 
     def on_train_start(self, *_: Any) -> None:
         """Replace Lightning's handler of SIGTERM, which would wait for the other processes."""
@@ -62,7 +67,7 @@ class Interruption(Callback):
 
     def _note(self, number: int, _: Any) -> None:
         if self._asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            self._stop()
         self._asked = True
 
     def _stop_if_asked(self, trainer: lightning.Trainer) -> None:
@@ -71,4 +76,8 @@ class Interruption(Callback):
             mark = torch.tensor(float(asked), device=trainer.strategy.root_device)
             asked = bool(trainer.strategy.reduce(mark, reduce_op="max"))
         if asked:
-            raise KeyboardInterrupt
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        self._asked = False
+        raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from laglite.spec import MOST_CHANGE, ModelSpec
 from laglite_train.distributions import domain_map, initial_projection
 
 KeysValues = tuple[Tensor, Tensor]
-FIRST_LAG = 5.0  # log odds of the first lag at the start of training
+FIRST_LAG = 5.0  # of the logits of a mixture's lags at the start of training; all others are 0
 
 
 class RMSNorm(nn.Module):
@@ -116,7 +116,7 @@ class LagMixture(nn.Module):
 
     def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
         """Mixed values [...] of normalised x [..., width] and `tokens` [..., features]."""
-        shares = self.proj(x).softmax(dim=-1)
+        shares = self.proj(x.to(self.proj.weight.dtype)).softmax(dim=-1)
         return (shares * tokens[..., : shares.shape[-1]]).sum(dim=-1)
 
 
@@ -153,9 +153,7 @@ class LagLlama(nn.Module):
         """
         tables = rotary_tables(self.spec, tokens.shape[1])
         cos, sin = (torch.from_numpy(table).to(tokens) for table in tables)
-        with torch.autocast(tokens.device.type, enabled=False):
-            # Values of a smooth series differ in digits that bfloat16 does not have.
-            x = self.embed(tokens)
+        x = self.embed(tokens)
         caches = []
         for block in self.transformer["h"]:
             x, cache = block(x, cos, sin)
@@ -164,10 +162,12 @@ class LagLlama(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The residual stream [..., width] that `tokens` [..., features] begin."""
-        if self.spec.squash:
-            lags, rest = tokens.tensor_split([self.spec.num_lags], dim=-1)
-            tokens = torch.cat([lags.asinh(), rest], dim=-1)
-        x: Tensor = self.transformer["wte"](tokens)
+        # Values of a smooth series differ in digits that bfloat16 does not have.
+        with torch.autocast(tokens.device.type, enabled=False):
+            if self.spec.squash:
+                lags, rest = tokens.tensor_split([self.spec.num_lags], dim=-1)
+                tokens = torch.cat([lags.asinh(), rest], dim=-1)
+            x: Tensor = self.transformer["wte"](tokens)
         return x
 
     def head(self, x: Tensor, tokens: Tensor) -> dict[str, Tensor]:
@@ -209,6 +209,6 @@ class LagLlama(nn.Module):
             ):
                 layer.bias.fill_(bias)
                 layer.weight.mul_(factor)
-            if self.spec.lag_mixture:  # begins near the first lag, the last value
+            if self.spec.lag_mixture:  # begins with most of the weight on lag 0, the last value
                 self.lag_mixture.proj.weight.zero_()
                 self.lag_mixture.proj.bias[0] = FIRST_LAG

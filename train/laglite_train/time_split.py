@@ -122,6 +122,16 @@ def check_covariates(split: TimeSplit, num_covariates: int) -> None:
             )
 
 
+def check_counts(split: TimeSplit, head: str) -> None:
+    """Raise InputError for negative values where the model's head is one of counts."""
+    for part in split.parts:
+        if head == "neg_bin" and (part.series.values < 0).any():
+            raise InputError(
+                f"{split.name}, series {part.series.item_id!r}: negative values, where the model "
+                "forecasts counts (head neg_bin); choose a model with another head"
+            )
+
+
 class SplitValidation(Dataset[Batch]):
     """The validation windows of a split in batches, for a prompt of `context` tokens.
 

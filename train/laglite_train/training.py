@@ -7,18 +7,21 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     ModelCheckpoint,
     RichProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from laglite.errors import InputError, LagliteWarning
@@ -132,7 +135,7 @@ def fit(
     if judge is not None:
         callbacks.append(Judgement(judge))  # before the average gives its weights back
     if config.optimiser.average:
-        callbacks.append(EMAWeightAveraging(decay=config.optimiser.average))
+        callbacks.append(WeightAveraging(avg_fn=partial(_towards, 1 - config.optimiser.average)))
     if run.patience is not None:
         callbacks.append(EarlyStopping(monitor, patience=run.patience))
     if progress:
@@ -185,6 +188,11 @@ def _tell_left_out(corpus: Sequence[SeriesSet], horizon: int) -> None:
                 LagliteWarning,
                 stacklevel=2,
             )
+
+
+def _towards(share: float, average: Tensor, weights: Tensor, _: Tensor) -> Tensor:
+    """A step of the exponential average, exact where nothing moves: frozen weights stay."""
+    return torch.lerp(average, weights, share)
 
 
 class Judgement(Callback):

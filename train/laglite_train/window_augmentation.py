@@ -105,7 +105,10 @@ def _in_scaled_units(values: Floats, change: Callable[[Floats], Floats]) -> Floa
 
 
 def _partner_values(window: RawWindow, length: int) -> Floats:
-    """The last `length` values of a partner in scaled units, repeated where it is shorter."""
+    """The last `length` values of a partner in scaled units, repeated where it is shorter.
+
+    NaN where missing, all 0 for a partner without an observed value.
+    """
     values = window.values
     observed = values[~np.isnan(values)]
     if not len(observed):
@@ -113,4 +116,4 @@ def _partner_values(window: RawWindow, length: int) -> Floats:
     loc, scale = fit_scale(observed, "iqr")
     scaled = ((values - loc) / scale).astype(np.float32)
     repeats = -(-length // len(scaled))
-    return np.nan_to_num(np.tile(scaled, repeats)[-length:])
+    return np.tile(scaled, repeats)[-length:]

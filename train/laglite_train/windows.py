@@ -113,6 +113,7 @@ class TrainingBatches(Dataset[Batch]):
         raise InputError(
             "hardly any window can be trained on: the series are nearly empty, or reach "
             f"beyond sampling.largest_value {self.config.largest_value:g}"
+            + (", or are negative, as counts cannot be" if self.spec.head == "neg_bin" else "")
         )
 
 
@@ -206,8 +207,11 @@ def encode_window(
     """Tokens, next values and weights of `history` [past] and the `future` after it.
 
     `axis` is the time of the history's first value; `covariates` [num, past + future] begin there
-    too. None where the history, as far as the model looks back, holds no value.
+    too. None where the history, as far as the model looks back, holds no value, and for negative
+    values where the head is one of counts: their likelihood has no bound.
     """
+    if spec.head == "neg_bin" and (np.concatenate([history, future]) < 0).any():
+        return None
     if np.isnan(history[-(spec.max_lag + context) :]).all():
         return None
     prompt = encode(
