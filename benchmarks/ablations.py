@@ -62,6 +62,15 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "mirrored halves": ("augmentation", {"augmentation": {"sign_flip": 0.5}}),
     "40 % without times": ("augmentation", {"sampling": {"calendar_dropout": 0.4}}),
     "weight decay 0.1": ("optimiser", {"optimiser": {"weight_decay": 0.1}}),
+    "weight decay 0.3": ("optimiser", {"optimiser": {"weight_decay": 0.3}}),
+    "mixture of lags, magnitudes, weight decay 0.1": (
+        "together",
+        {
+            "model": MIXTURE,
+            "augmentation": {"magnitude": 2.0},
+            "optimiser": {"weight_decay": 0.1},
+        },
+    ),
     "no seasonal lags": ("lags", {"model": {"seasons": False}}),
     "published lags alone": ("lags", {"model": {"seasons": False, "lags": PUBLISHED_LAGS}}),
     "published scaling and padding": (
