@@ -20,15 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from next_value import next_value_loss
+from next_value import next_value_loss, sampled_windows
 from result_files import write_results
 
 from laglite import Forecaster
 from laglite.evaluation.backtest import compare, model_method, relative_wql
-from laglite.evaluation.datasets import list_datasets, read_dataset
+from laglite.evaluation.datasets import list_datasets
 from laglite.evaluation.report import geometric_mean
-from laglite.evaluation.windows import rolling_windows
-from laglite.reading import Columns
 from laglite_export.bundle_writer import export_bundle
 from laglite_train.checkpoint import load_checkpoint
 from laglite_train.config import TrainConfig, read_config
@@ -124,10 +122,7 @@ def train_and_measure(config: TrainConfig, dev: Path, series: int) -> dict[str, 
         forecaster = Forecaster.load(bundle)
         relative, series_ratios, next_values, inside, steps = {}, {}, {}, 0.0, 0
         for dataset in list_datasets(str(dev), None, None, None):
-            rows = read_dataset(dataset, Columns(), lambda _: None)
-            chosen = rows[:: max(1, len(rows) // series)][:series]
-            count = max(1, 8 // len(rows))
-            windows = rolling_windows(chosen, dataset.horizon, count, dataset.season)
+            windows = sampled_windows(dataset, series)
             result = compare(windows, {"model": model_method(forecaster, None, 100, 0)})
             relative[dataset.name] = result.relative_wql
             ratios = [relative_wql(each, "model") for each in result.per_series.values()]

@@ -18,12 +18,20 @@ import numpy as np
 
 from laglite import Forecaster
 from laglite.errors import LagliteError
-from laglite.evaluation.datasets import list_datasets, read_dataset
+from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
 from laglite.evaluation.seasonal_naive import seasonal_error
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.reading import Columns
 
 WANTED_WINDOWS = 8  # of data sets with fewer series
+
+
+def sampled_windows(dataset: DataSet, series: int) -> list[Window]:
+    """The last window of at most `series` series; several of each where there are few."""
+    rows = read_dataset(dataset, Columns(), lambda _: None)
+    chosen = rows[:: max(1, len(rows) // series)][:series]
+    count = max(1, WANTED_WINDOWS // len(rows))
+    return rolling_windows(chosen, dataset.horizon, count, dataset.season)
 
 
 def next_value_loss(forecaster: Forecaster, windows: Sequence[Window]) -> float:
@@ -61,10 +69,7 @@ def measure(folder: str, models: Sequence[str], series: int) -> None:
     click.echo("|---|" + "---:|" * len(models))
     losses = []
     for dataset in list_datasets(folder, None, None, None):
-        rows = read_dataset(dataset, Columns(), lambda _: None)
-        chosen = rows[:: max(1, len(rows) // series)][:series]
-        count = max(1, WANTED_WINDOWS // len(rows))
-        windows = rolling_windows(chosen, dataset.horizon, count, dataset.season)
+        windows = sampled_windows(dataset, series)
         losses.append([next_value_loss(each, windows) for each in forecasters])
         click.echo(f"| `{dataset.name}` | " + " | ".join(f"{x:.3f}" for x in losses[-1]) + " |")
     means = np.mean(losses, axis=0)
