@@ -148,6 +148,7 @@ def head(
             most = g.constant("most_change", np.float32(MOST_CHANGE))
             mapped = g.op("Tanh", g.op("Div", mapped, most, scope="head.loc"), scope="head.loc")
             mapped = g.op("Mul", mapped, most, scope="head.loc")
+            widths = _domain_map(g, raw, positive, "scale", first, count)
         for index in range(first, first + count):
             argument = spec.arguments[index]
             column = g.constant(f"column_{index - shift}", np.array(index - shift, np.int64))
@@ -155,8 +156,7 @@ def head(
             if kind == "loc" and spec.bounded:
                 place = spec.arguments.index(argument.replace("loc", "scale"))
                 column = g.constant(f"column_{place}", np.array(place, np.int64))
-                width = _domain_map(g, raw, positive, "scale", first, count)
-                width = g.op("Gather", width, column, scope=f"head.{argument}", axis=-1)
+                width = g.op("Gather", widths, column, scope=f"head.{argument}", axis=-1)
                 value = g.op("Mul", value, width, scope=f"head.{argument}")
             if kind == "loc" and anchor is not None:
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")

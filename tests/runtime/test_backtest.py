@@ -227,13 +227,16 @@ def test_a_context_length_is_passed_on(tiny: Forecaster) -> None:
     assert not np.array_equal(short[0].values, usual[0].values)
 
 
-def test_covariates_of_the_window_are_given_to_the_model(
-    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]
-) -> None:
+@pytest.fixture
+def forecaster(small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]) -> Forecaster:
+    """A small model of one covariate."""
     torch.manual_seed(1)
     model = LagLlama(dataclasses.replace(small_spec, num_covariates=1))
     model.initialise()
-    forecaster = Forecaster.load(export_to(model.eval(), "one_covariate"), threads=1)
+    return Forecaster.load(export_to(model.eval(), "one_covariate"), threads=1)
+
+
+def test_covariates_of_the_window_are_given_to_the_model(forecaster: Forecaster) -> None:
     values, known = waves(1)[0], np.random.default_rng(1).normal(size=(66, 1))
     window = rolling_windows([InputSeries("a", values, None, None, known)], 3)[0]
     levels = levels_needed(DECILES)
@@ -248,13 +251,7 @@ def test_covariates_of_the_window_are_given_to_the_model(
         backtest(forecaster, [values], horizon=3, covariates=[known[:50]], num_samples=10)
 
 
-def test_masked_covariates_count_as_missing(
-    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]
-) -> None:
-    torch.manual_seed(1)
-    model = LagLlama(dataclasses.replace(small_spec, num_covariates=1))
-    model.initialise()
-    forecaster = Forecaster.load(export_to(model.eval(), "masked_covariate"), threads=1)
+def test_masked_covariates_count_as_missing(forecaster: Forecaster) -> None:
     values, known = waves(1)[0], np.random.default_rng(1).normal(size=(66, 1))
     hidden = np.zeros((66, 1), bool)
     hidden[50:57] = True  # in the history
