@@ -61,6 +61,27 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "40 % without times": ("augmentation", {"sampling": {"calendar_dropout": 0.4}}),
     "weight decay 0.1": ("optimiser", {"optimiser": {"weight_decay": 0.1}}),
     "weight decay 0.3": ("optimiser", {"optimiser": {"weight_decay": 0.3}}),
+    "weight decay 1.0": ("optimiser", {"optimiser": {"weight_decay": 1.0}}),
+    "magnitudes, weight decay 0.3": (
+        "together",
+        {"augmentation": {"magnitude": 2.0}, "optimiser": {"weight_decay": 0.3}},
+    ),
+    "weight decay 0.3, 10 % synthetic": (
+        "together",
+        {"sampling": {"synthetic": 0.1}, "optimiser": {"weight_decay": 0.3}},
+    ),
+    "weight decay 0.3, 30 % series mixed": (
+        "together",
+        {"augmentation": {"series_mix": 0.3}, "optimiser": {"weight_decay": 0.3}},
+    ),
+    "magnitudes, mixed, synthetic, weight decay 0.3": (
+        "together",
+        {
+            "augmentation": {"magnitude": 2.0, "series_mix": 0.3},
+            "sampling": {"synthetic": 0.1},
+            "optimiser": {"weight_decay": 0.3},
+        },
+    ),
     "mixture of lags, magnitudes, weight decay 0.1": (
         "together",
         {

@@ -36,6 +36,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 main()
 """
 
+# An iterator that is still there when the program ends keeps its worker.
+AMID_AN_EPOCH = """
+import sys
+from pathlib import Path
+from laglite_train.config import read_config
+from laglite_train.corpus import read_corpus
+from laglite_train.lightning_module import WindowData
+config = read_config(Path(sys.argv[1]))
+corpus = read_corpus([Path(path) for path in config.data], shortest=8)
+batches = iter(WindowData(corpus, config.model, config).train_dataloader())
+print(next(batches).tokens.shape[0])
+"""
+
 
 @pytest.fixture
 def run_command(waves: Path, tmp_path: Path) -> Command:
@@ -168,7 +181,8 @@ def test_a_real_signal_to_all_processes_keeps_the_last_checkpoint(
         pytest.fail("the command did not end after a signal")
     written += read_terminal(ours)
     os.close(ours)
-    stdout, _ = process.communicate()
+    # Workers share the pipe, so that it ends with them: if orphaned, they see it within 5 s.
+    stdout, _ = process.communicate(timeout=60)
     text = written.decode()
     assert process.returncode == 1, text
     assert stdout == b""
@@ -176,9 +190,21 @@ def test_a_real_signal_to_all_processes_keeps_the_last_checkpoint(
     assert "Epoch 0" in text
     assert "Traceback" not in text, text
     assert contents(tmp_path / "run" / "last.ckpt")["global_step"] % STEPS == 0
-    while in_group(process.pid):  # workers look every five seconds whether anyone needs them
+    while in_group(process.pid):
         assert time.monotonic() < deadline, "a process of the run is left"
         time.sleep(0.2)
+
+
+def test_a_program_that_ends_amid_an_epoch_ends_its_data_workers(
+    waves: Path, tmp_path: Path
+) -> None:
+    settings = small_config(waves, tmp_path / "run", workers=1)
+    config = write_config(settings, tmp_path / "a.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", AMID_AN_EPOCH, str(config)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "16\n"), done.stderr
 
 
 def in_group(group: int) -> bool:
