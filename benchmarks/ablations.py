@@ -43,7 +43,6 @@ SHARES = {
     "h": 0.26, "D": 0.15, "MS": 0.14, "QS": 0.09, "YS": 0.08, "W": 0.05, "30min": 0.06,
     "15min": 0.08, "10min": 0.04, "B": 0.02, "5min": 0.02, "min": 0.005, "s": 0.005,
 }  # fmt: skip
-MIXTURE = {"residual": False, "lag_mixture": True}
 # name: the question, and for each section of the config the settings that differ.
 VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "reference": ("", {}),
@@ -51,10 +50,7 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "AdamW": ("optimiser", {"optimiser": {"name": "adamw"}}),
     "half the learning rate": ("optimiser", {"optimiser": {"matrix_learning_rate": 0.01}}),
     "the value, not the change": ("centre", {"model": {"residual": False}}),
-    "change from a mixture of lags": ("centre", {"model": MIXTURE}),
-    "bounded change": ("centre", {"model": {"bounded": True}}),
-    "bounded change from a mixture": ("centre", {"model": {**MIXTURE, "bounded": True}}),
-    "squashed lags": ("features", {"model": {"squash": True}}),
+    "regression": ("features", {"model": {"regression": True}}),
     "scale-free tokens": ("features", {"model": {"scale_free": True}}),
     "random magnitudes": ("augmentation", {"augmentation": {"magnitude": 2.0}}),
     "mirrored halves": ("augmentation", {"augmentation": {"sign_flip": 0.5}}),
@@ -80,14 +76,6 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
             "augmentation": {"magnitude": 2.0, "series_mix": 0.3},
             "sampling": {"synthetic": 0.1},
             "optimiser": {"weight_decay": 0.3},
-        },
-    ),
-    "mixture of lags, magnitudes, weight decay 0.1": (
-        "together",
-        {
-            "model": MIXTURE,
-            "augmentation": {"magnitude": 2.0},
-            "optimiser": {"weight_decay": 0.1},
         },
     ),
     "no seasonal lags": ("lags", {"model": {"seasons": False}}),

@@ -70,9 +70,10 @@ def _state(spec: ModelSpec, stored: dict[str, Array]) -> dict[str, Array]:
             "mlp.c_proj.weight": stored[f"{block}.mlp.down"].T,
         }
         state.update({f"transformer.{block}.{name}": array for name, array in parts.items()})
-    if spec.lag_mixture:
-        state["lag_mixture.proj.weight"] = stored["lag_mixture.weight"].T
-        state["lag_mixture.proj.bias"] = stored["lag_mixture.bias"]
+    if spec.regression:
+        gate = len(spec.arguments)
+        state["regression_gate.weight"] = stored["head.weight"].T[gate : gate + 1]
+        state["regression_gate.bias"] = stored["head.bias"][gate : gate + 1]
     for index in range(len(spec.arguments)):
         state[f"param_proj.proj.{index}.weight"] = stored["head.weight"].T[index : index + 1]
         state[f"param_proj.proj.{index}.bias"] = stored["head.bias"][index : index + 1]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.spec import HEAD_GROUPS, MOST_CHANGE, ModelSpec
+from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite_export.graph_builder import GraphBuilder
 from laglite_train.distributions import FLOAT32_EPS, LEAST_SHARE, LEAST_SLOPE, TOTAL
 
@@ -30,14 +30,8 @@ def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> s
     return g.op("Mul", g.op("Div", x, root, scope=name), g.weight(name, gain), scope=name)
 
 
-def embed(g: GraphBuilder, tokens: str, spec: ModelSpec, weights: Weights) -> str:
+def embed(g: GraphBuilder, tokens: str, weights: Weights) -> str:
     """Project tokens [..., features] to the residual stream [..., width]."""
-    if spec.squash:
-        start, split, end = g.shape(0), g.shape(spec.num_lags), g.shape(spec.num_features)
-        lags = g.op("Slice", tokens, start, split, g.shape(-1), scope="wte")
-        rest = g.op("Slice", tokens, split, end, g.shape(-1), scope="wte")
-        lags = g.op("Asinh", lags, scope="wte")
-        tokens = g.op("Concat", lags, rest, scope="wte", axis=-1)
     x = linear(g, tokens, "wte.weight", weights["transformer.wte.weight"], "wte")
     return g.op("Add", x, g.weight("wte.bias", weights["transformer.wte.bias"]), scope="wte")
 
@@ -124,63 +118,59 @@ def head(
 ) -> None:
     """Final norm, one projection an argument, domain map; declares the `param_*` outputs.
 
-    `tokens` [..., features] are the graph's input, of whose lags some models add one or a mixture.
+    `tokens` [..., features] are the graph's input: some models predict the change from them.
     """
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
-    columns = -(-len(spec.arguments) // VECTOR) * VECTOR
+    used = len(spec.arguments) + (1 if spec.regression else 0)
+    columns = -(-used // VECTOR) * VECTOR
     rows = np.zeros((columns, spec.width), np.float32)
     bias = np.zeros(columns, np.float32)
     for index in range(len(spec.arguments)):
         rows[index] = weights[f"param_proj.proj.{index}.weight"][0]
         bias[index] = weights[f"param_proj.proj.{index}.bias"][0]
+    if spec.regression:  # the gate comes after the arguments
+        rows[used - 1] = weights["regression_gate.weight"][0]
+        bias[used - 1] = weights["regression_gate.bias"][0]
     raw = linear(g, x, "head.weight", rows, "head")
     raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
     positive = g.op("Softplus", raw, scope="head")
-    anchor = _anchor(g, x, tokens, spec, weights)
+    anchor = _anchor(g, raw, tokens, spec)
     first = 0
     for kind, count in HEAD_GROUPS[spec.head].items():
         # Shares are a matrix of their own; other maps are elementwise and keep all columns.
         shift = first if kind in LEAST_SHARE else 0
         mapped = _domain_map(g, raw, positive, kind, first, count)
-        if kind == "loc" and spec.bounded:
-            most = g.constant("most_change", np.float32(MOST_CHANGE))
-            mapped = g.op("Tanh", g.op("Div", mapped, most, scope="head.loc"), scope="head.loc")
-            mapped = g.op("Mul", mapped, most, scope="head.loc")
-            widths = _domain_map(g, raw, positive, "scale", first, count)
         for index in range(first, first + count):
             argument = spec.arguments[index]
-            column = g.constant(f"column_{index - shift}", np.array(index - shift, np.int64))
-            value = g.op("Gather", mapped, column, scope=f"head.{argument}", axis=-1)
-            if kind == "loc" and spec.bounded:
-                place = spec.arguments.index(argument.replace("loc", "scale"))
-                column = g.constant(f"column_{place}", np.array(place, np.int64))
-                width = g.op("Gather", widths, column, scope=f"head.{argument}", axis=-1)
-                value = g.op("Mul", value, width, scope=f"head.{argument}")
+            value = _column(g, mapped, index - shift, f"head.{argument}")
             if kind == "loc" and anchor is not None:
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")
             g.output(f"param_{argument}", value, shape)
         first += count
 
 
-def _anchor(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> str | None:
-    """What is added to every loc, [...]: the mixture of lags, lag 0, or None.
+def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:
+    """What is added to every loc, [...]: lag 0 or a point between it and the regression, or None.
 
-    x is the normalised hidden state. The mixture is summed by a product: a plain sum would round
-    by where a path lies in memory.
+    `raw` [..., columns] are the head's outputs, the gate after the arguments.
     """
+    if not spec.residual:
+        return None
     scope = "head.anchor"
-    first = g.constant("column_0", np.array(0, np.int64))
-    if not spec.lag_mixture:
-        return g.op("Gather", tokens, first, scope=scope, axis=-1) if spec.residual else None
-    scores = linear(g, x, "lag_mixture.weight", weights["lag_mixture.proj.weight"], scope)
-    bias = g.weight("lag_mixture.bias", weights["lag_mixture.proj.bias"])
-    shares = g.op("Softmax", g.op("Add", scores, bias, scope=scope), scope=scope, axis=-1)
-    values = g.op("Slice", tokens, g.shape(0), g.shape(spec.num_lags), g.shape(-1), scope=scope)
-    ones = g.constant("ones", np.ones((spec.num_lags, VECTOR), np.float32))
-    total = g.op("MatMul", g.op("Mul", shares, values, scope=scope), ones, scope=scope)
-    return g.op("Gather", total, first, scope=scope, axis=-1)
+    value = _column(g, tokens, 0, scope)
+    if not spec.regression:
+        return value
+    share = _column(g, g.op("Sigmoid", raw, scope=scope), len(spec.arguments), scope)
+    step = g.op("Sub", _column(g, tokens, spec.num_lags, scope), value, scope=scope)
+    return g.op("Add", value, g.op("Mul", share, step, scope=scope), scope=scope)
+
+
+def _column(g: GraphBuilder, x: str, place: int, scope: str) -> str:
+    """One entry [...] of the last axis of x [..., columns]."""
+    column = g.constant(f"column_{place}", np.array(place, np.int64))
+    return g.op("Gather", x, column, scope=scope, axis=-1)
 
 
 def _domain_map(g: GraphBuilder, raw: str, positive: str, kind: str, first: int, count: int) -> str:

@@ -28,7 +28,7 @@ def build_prefill(
     g = GraphBuilder("prefill", file)
     half = spec.head_dim // 2
     tokens = g.input("tokens", ("series", "context", spec.num_features))
-    x = embed(g, tokens, spec, weights)
+    x = embed(g, tokens, weights)
     cos, sin = g.input("cos", ("context", half)), g.input("sin", ("context", half))
     mask, rotary = _causal_mask(g, cos), widen_rotary(g, cos, sin, spec)
     key_shape = ("series", spec.num_heads, spec.head_dim + 1, "context + 1")

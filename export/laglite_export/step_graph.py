@@ -29,7 +29,7 @@ def build_step(
     g = GraphBuilder("step", file)
     heads, dim = spec.num_heads, spec.head_dim
     tokens = g.input("tokens", ("paths", spec.num_features))
-    x = embed(g, tokens, spec, weights)
+    x = embed(g, tokens, weights)
     cos, sin = g.input("cos", (1, dim // 2)), g.input("sin", (1, dim // 2))
     rotary = widen_rotary(g, cos, sin, spec)
     mask = g.input("suffix_mask", ("capacity",))

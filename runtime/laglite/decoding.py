@@ -105,8 +105,8 @@ def _decode(
 
 def fill_static(tokens: Array, spec: ModelSpec, prompt: Prompt) -> None:
     """Write the features that stay the same over the horizon into tokens [paths, features]."""
-    columns = slice(spec.num_lags, spec.num_lags + spec.num_static)
-    tokens[:, columns] = static_features(spec, prompt.window, prompt.lags)
+    columns = slice(spec.num_past, spec.num_past + spec.num_static)
+    tokens[:, columns] = static_features(spec, prompt.window, prompt.lags, prompt.regression)
 
 
 class PathHistory:
@@ -118,6 +118,7 @@ class PathHistory:
         self._values[:, : spec.max_lag] = window.scaled[len(window.scaled) - spec.max_lag :]
         self._columns = spec.max_lag - np.maximum(prompt.lags, 0)
         self._absent = np.flatnonzero(prompt.lags < 0)
+        self._regression = prompt.regression
         self._length = 0
 
     @property
@@ -133,6 +134,9 @@ class PathHistory:
     def write_tokens(self, tokens: Array, known: Array) -> None:
         """Write the last value's token into tokens [paths, features]: lags, and `known` of it."""
         spec = self._spec
-        tokens[:, : spec.num_lags] = self._values[:, self._columns + (self._length - 1)]
-        tokens[:, self._absent] = 0.0
-        tokens[:, spec.num_lags + spec.num_static :] = known
+        lagged = self._values[:, self._columns + (self._length - 1)]
+        lagged[:, self._absent] = 0.0
+        tokens[:, : spec.num_lags] = lagged
+        if self._regression is not None:
+            tokens[:, spec.num_lags] = self._regression.forecast(lagged)
+        tokens[:, spec.num_past + spec.num_static :] = known

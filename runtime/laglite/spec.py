@@ -30,7 +30,7 @@ HEAD_ARGUMENTS = {
 }
 CALENDAR_FEATURES = 6
 STATIC_FEATURES = 2
-MOST_CHANGE = 3.0  # of a loc with `bounded`, in units of its scale
+REGRESSION_FEATURES = 2
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,9 @@ class ModelSpec:
 
     With `seasons`, tokens hold seasonal lags besides `lags` (see `laglite.seasons`).
     With `residual`, the network's output for the distribution's centre (each `loc`) is the change
-    from the token's own value, not the value itself. With `lag_mixture` it is the change from a
-    mixture of the token's lags, fixed and seasonal, whose shares the network chooses.
-    With `bounded` that change is in units of the distribution's own scale, at most `MOST_CHANGE`.
-    With `squash` the network reads asinh of the lags (the mixture is of the lags themselves), so
-    that outliers do not lead it beyond what it has seen.
+    from the token's own value, not the value itself. With `regression` tokens also hold what a
+    linear regression on the series' own history expects next (see `laglite.regression`), and the
+    change is from a point between that and the value, which the network chooses.
     With `scale_free` tokens tell where zero lies, but not the size of the series' unit: forecasts
     of a series in other units are the same but for the unit.
     `num_covariates` real inputs known beforehand come last in every token (see
@@ -70,9 +68,7 @@ class ModelSpec:
     calendar_optional: bool = False
     seasons: bool = False
     residual: bool = False
-    lag_mixture: bool = False
-    bounded: bool = False
-    squash: bool = False
+    regression: bool = False
     scale_free: bool = False
     context_length: int = 32
     max_context_length: int = 2048
@@ -114,16 +110,13 @@ class ModelSpec:
 
     def _check_centre(self) -> None:
         """Whether what each loc is the change from goes together."""
-        for name in ("residual", "lag_mixture"):
-            if getattr(self, name) and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
-                raise SpecError(
-                    f"{name} needs lag 0 and a head with a loc, not {self.head!r} from lag "
-                    f"{self.lags[0]} on"
-                )
-        if self.lag_mixture and self.residual:
-            raise SpecError("residual and lag_mixture exclude each other; the latter has lag 0 too")
-        if self.bounded and not (self.residual or self.lag_mixture):
-            raise SpecError("bounded needs residual or lag_mixture: it bounds the change from them")
+        if self.residual and (self.lags[0] != 0 or "loc" not in HEAD_GROUPS[self.head]):
+            raise SpecError(
+                f"residual needs lag 0 and a head with a loc, not {self.head!r} from lag "
+                f"{self.lags[0]} on"
+            )
+        if self.regression and not (self.residual and self.history == "carry"):
+            raise SpecError("regression needs residual, and history 'carry'")
 
     @property
     def width(self) -> int:
@@ -137,8 +130,13 @@ class ModelSpec:
 
     @property
     def num_features(self) -> int:
-        """Length of one token: lags, static features, what is known beforehand."""
-        return self.num_lags + self.num_static + self.num_known
+        """Length of one token: what the past gives, static features, what is known beforehand."""
+        return self.num_past + self.num_static + self.num_known
+
+    @property
+    def num_past(self) -> int:
+        """Features of a token that follow from earlier values: lags, then a regression on them."""
+        return self.num_lags + (1 if self.regression else 0)
 
     @property
     def num_lags(self) -> int:
@@ -149,7 +147,8 @@ class ModelSpec:
     def num_static(self) -> int:
         """Features of a token that are the same in all of a series."""
         level = 1 if self.scale_free else STATIC_FEATURES
-        return level + (SEASON_FLAGS if self.seasons else 0)
+        errors = REGRESSION_FEATURES if self.regression else 0
+        return level + (SEASON_FLAGS if self.seasons else 0) + errors
 
     @property
     def num_known(self) -> int:
@@ -172,7 +171,7 @@ class ModelSpec:
         width, hidden = self.width, self.mlp_width
         block = 4 * width * width + 3 * width * hidden + 2 * width
         projection = (self.num_features + 1) * width
-        rows = len(self.arguments) + (self.num_lags if self.lag_mixture else 0)
+        rows = len(self.arguments) + (1 if self.regression else 0)
         return self.num_layers * block + projection + width + rows * (width + 1)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from laglite.calendar import calendar_features
 from laglite.covariates import standardise
 from laglite.frequency import Frequency, parse_frequency, parse_timestamp, timestamps
 from laglite.lags import gather_lags
+from laglite.regression import Regression, fit_regression
 from laglite.seasons import season_flags, season_lags
 from laglite.spec import CALENDAR_FEATURES, ModelSpec
 from laglite.window import Window, build_window, carry_forward
@@ -48,12 +49,14 @@ class Prompt:
 
     With known future values appended (training, scoring) there is one more token for each.
     `lags` int64 [lags] are those of its tokens, -1 for none. `covariates` float32 [steps, num] are
-    standardised, from the history's first step on; None if none were given.
+    standardised, from the history's first step on; None if none were given. `regression` is None
+    for models without.
     """
 
     window: Window
     tokens: NDArray[np.float32]
     lags: NDArray[np.int64]
+    regression: Regression | None = None
     covariates: NDArray[np.float32] | None = None
 
 
@@ -84,9 +87,17 @@ def encode(
     first = window.first + len(window.scaled) - window.tokens
     tokens = np.empty((count, spec.num_features), np.float32)
     lags = lags_of(spec, axis)
-    tokens[:, : spec.num_lags] = gather_lags(scaled, lags, count)
-    known_from = spec.num_lags + spec.num_static
-    tokens[:, spec.num_lags : known_from] = static_features(spec, window, lags)
+    lagged = gather_lags(scaled, lags, count)
+    tokens[:, : spec.num_lags] = lagged
+    regression = None
+    if spec.regression:
+        positions = np.arange(window.first, len(history))
+        observed = (positions >= 0) & ~np.isnan(history[np.maximum(positions, 0)])
+        regression = fit_regression(window.scaled, observed, lags, lagged[: window.tokens])
+        tokens[: window.tokens, spec.num_lags] = regression.prompt
+        tokens[window.tokens :, spec.num_lags] = regression.forecast(lagged[window.tokens :])
+    known_from = spec.num_past + spec.num_static
+    tokens[:, spec.num_past : known_from] = static_features(spec, window, lags, regression)
     length = len(history)
     units = None
     if covariates is not None:
@@ -95,7 +106,7 @@ def encode(
     if spec.history == "zeros" and spec.calendar and first < 0:
         known[:-first, :CALENDAR_FEATURES] = 0.0  # the published padding has no calendar
     tokens[:, known_from:] = known
-    return Prompt(window, tokens, lags, units)
+    return Prompt(window, tokens, lags, regression, units)
 
 
 def lags_of(spec: ModelSpec, axis: TimeAxis) -> NDArray[np.int64]:
@@ -132,18 +143,20 @@ def known_features(
 
 
 def static_features(
-    spec: ModelSpec, window: Window, lags: NDArray[np.int64]
+    spec: ModelSpec, window: Window, lags: NDArray[np.int64], regression: Regression | None
 ) -> NDArray[np.float32]:
-    """log1p(|loc|), log(scale) and which seasons there are, the same in every token of a series.
+    """log1p(|loc|), log(scale), which seasons there are, and a regression's errors.
 
-    Models that are `scale_free` have asinh(loc / scale) instead of the first two. `lags` are those
-    of `lags_of`. float32 [num_static].
+    They are the same in every token of a series. Models that are `scale_free` have asinh(loc /
+    scale) instead of the first two. `lags` are those of `lags_of`. float32 [num_static].
     """
     if spec.scale_free:
         level = [np.arcsinh(window.loc / window.scale)]
     else:
         level = [np.log1p(abs(window.loc)), np.log(window.scale)]
-    features = np.array(level, np.float32)
-    if not spec.seasons:
-        return features
-    return np.concatenate([features, season_flags(lags[len(spec.lags) :])])
+    features = [np.array(level, np.float32)]
+    if spec.seasons:
+        features.append(season_flags(lags[len(spec.lags) :]))
+    if regression is not None:
+        features.append(regression.features)
+    return np.concatenate(features)

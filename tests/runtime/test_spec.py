@@ -58,10 +58,8 @@ def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: in
         ({"num_covariates": 1.0}, "num_covariates must be a whole number"),
         ({"residual": True, "lags": (1, 2)}, "residual needs lag 0 and a head with a loc"),
         ({"residual": True, "head": "neg_bin"}, "residual needs lag 0 and a head with a loc"),
-        ({"lag_mixture": True, "lags": (1, 2)}, "lag_mixture needs lag 0 and a head with a loc"),
-        ({"lag_mixture": True, "head": "neg_bin"}, "lag_mixture needs lag 0 and a head with a loc"),
-        ({"lag_mixture": True, "residual": True}, "residual and lag_mixture exclude each other"),
-        ({"bounded": True}, "bounded needs residual or lag_mixture"),
+        ({"regression": True}, "regression needs residual, and history 'carry'"),
+        ({"regression": True, "residual": True, "history": "zeros"}, "regression needs residual"),
     ],
 )
 def test_an_impossible_setting_is_named(

@@ -177,7 +177,7 @@ def test_training_sees_all_values_before(model: LagLlama) -> None:
     [
         ("studentT", {}),
         ("studentT", {"residual": True}),
-        ("studentT", {"lag_mixture": True}),
+        ("studentT", {"residual": True, "regression": True}),
         ("neg_bin", {}),
         ("mixtureT", {}),
     ],

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from laglite.rope import rotary_tables
-from laglite.spec import MOST_CHANGE, ROPE_SCALINGS, ModelSpec
+from laglite.spec import ROPE_SCALINGS, ModelSpec
 from laglite_train.checkpoint import load_checkpoint
 from laglite_train.distributions import negative_log_likelihood
 from laglite_train.model import MLP, CausalSelfAttention, LagLlama, RMSNorm
@@ -244,12 +244,12 @@ def stirred(**changes: Any) -> LagLlama:
 
 
 @pytest.mark.parametrize("head", ["studentT", "mixtureT"])
-def test_a_mixture_of_lags_moves_with_them_as_a_whole(head: str) -> None:
-    """The same hidden state and lags 7 higher give a centre 7 higher."""
-    model = stirred(head=head, lag_mixture=True, seasons=True)
+def test_the_centre_moves_with_the_value_and_its_regression_together(head: str) -> None:
+    """The same hidden state and both 7 higher give a centre 7 higher."""
+    model = stirred(head=head, history="carry", residual=True, regression=True)
     tokens = prompt(model.spec, 5)
     moved = tokens.clone()
-    moved[..., : model.spec.num_lags] += 7
+    moved[..., [0, model.spec.num_lags]] += 7
     hidden = torch.randn(2, 5, model.spec.width, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         one, other = model.head(hidden, tokens), model.head(hidden, moved)
@@ -257,37 +257,12 @@ def test_a_mixture_of_lags_moves_with_them_as_a_whole(head: str) -> None:
         torch.testing.assert_close(other[name], one[name] + 7 * name.startswith("loc"))
 
 
-def test_a_bounded_change_leaves_the_hull_of_the_lags_by_three_scales_at_most() -> None:
-    bounded = stirred(lag_mixture=True, bounded=True)
-    free = LagLlama(dataclasses.replace(bounded.spec, bounded=False))
-    free.load_state_dict(bounded.state_dict())
-    tokens = prompt(bounded.spec, 8)
-    lags = tokens[..., : bounded.spec.num_lags]
-    with torch.no_grad():
-        for model, strays in ((bounded, False), (free, True)):
-            found = model(tokens)
-            reach = MOST_CHANGE * found["scale"] + 1e-5
-            inside = (found["loc"] >= lags.amin(-1) - reach) & (
-                found["loc"] <= lags.amax(-1) + reach
-            )
-            assert bool(inside.all()) != strays
-
-
-def test_a_fresh_mixture_begins_near_the_last_value() -> None:
-    model = fresh(dataclasses.replace(SPEC, lag_mixture=True))
+def test_a_fresh_network_centres_halfway_between_the_value_and_its_regression() -> None:
+    model = fresh(dataclasses.replace(SPEC, history="carry", residual=True, regression=True))
     tokens = torch.zeros(1, 1, model.spec.num_features)
-    tokens[..., 0] = 1.0
+    hidden = torch.randn(1, 1, model.spec.width)
     with torch.no_grad():
-        mixed = model.lag_mixture(torch.randn(1, 1, model.spec.width), tokens)
-    assert 0.9 < float(mixed) < 1.0  # four lags, the first of them 1, all others 0
-
-
-def test_squashed_lags_are_read_by_their_inverse_hyperbolic_sine() -> None:
-    squashing = fresh(dataclasses.replace(SPEC, squash=True))
-    plain = LagLlama(dataclasses.replace(SPEC, squash=False))
-    plain.load_state_dict(squashing.state_dict())
-    tokens = 30 * prompt(SPEC, 5)
-    by_hand = tokens.clone()
-    count = SPEC.num_lags
-    by_hand[..., :count] = torch.from_numpy(np.arcsinh(tokens[..., :count].double().numpy()))
-    torch.testing.assert_close(run(squashing, tokens), run(plain, by_hand))
+        without = model.head(hidden, tokens)["loc"]
+        tokens[..., model.spec.num_lags] = 3.0
+        moved = model.head(hidden, tokens)["loc"]
+    torch.testing.assert_close(moved, without + 1.5)

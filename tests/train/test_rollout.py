@@ -57,9 +57,15 @@ def losses_of(model: LagLlama, batch: Batch, uniforms: Tensor) -> tuple[Tensor, 
     return rollout_losses(model, batch, caches, first, uniforms)
 
 
+@pytest.mark.parametrize("regression", [False, True])
 @pytest.mark.parametrize("seasons", [False, True])
-def test_decoding_true_values_gives_the_teacher_forced_arguments(seasons: bool) -> None:
-    spec = dataclasses.replace(SPEC, seasons=seasons, lags=(0, 1, 2, 5, 24 if seasons else 7))
+def test_decoding_true_values_gives_the_teacher_forced_arguments(
+    seasons: bool, regression: bool
+) -> None:
+    spec = dataclasses.replace(
+        SPEC, seasons=seasons, lags=(0, 1, 2, 5, 24 if seasons else 7), residual=regression,
+        regression=regression,
+    )  # fmt: skip
     model, batch = network(spec), batch_of(walk(), spec)
     assert len(set(batch.prompts.tolist())) > 1
     wanted, caches = model.with_caches(batch.tokens)
@@ -112,8 +118,10 @@ def test_the_score_equals_its_definition_over_pairs() -> None:
     torch.testing.assert_close(crps(paths, truth), wanted)
 
 
-def test_the_gradient_of_the_loss_is_that_of_finite_differences() -> None:
-    model, batch = network().double(), batch_of(walk(), short=0.0)
+@pytest.mark.parametrize("regression", [False, True])
+def test_the_gradient_of_the_loss_is_that_of_finite_differences(regression: bool) -> None:
+    spec = dataclasses.replace(SPEC, residual=regression, regression=regression)
+    model, batch = network(spec).double(), batch_of(walk(), spec, short=0.0)
     batch = Batch(*(part.double() if part.is_floating_point() else part for part in batch))
     uniforms = rollout_uniforms(CONFIG, 0, 0).double()
 

@@ -188,7 +188,7 @@ def test_bfloat16_keeps_the_digits_of_values_in_rollouts_too(waves: Path, tmp_pa
     losses = {}
     for precision in ("32-true", "bf16-mixed"):
         config = small_config(waves, tmp_path / precision, precision=precision, epochs=1)
-        model = dataclasses.replace(config.model, lag_mixture=True, bounded=True, squash=True)
+        model = dataclasses.replace(config.model, residual=True, regression=True)
         rollout = dataclasses.replace(ROLLOUT, begin=0.0)
         start(dataclasses.replace(config, model=model, rollout=rollout))
         losses[precision] = list(logged(tmp_path / precision, "train_rollout").values())

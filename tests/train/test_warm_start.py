@@ -94,3 +94,27 @@ def test_saved_weights_are_read_again_with_how_they_were_trained(tmp_path: Path)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(back.model.state_dict()[name], tensor, rtol=0, atol=0)
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_a_network_may_begin_without_the_regression_that_it_goes_on_with(tmp_path: Path) -> None:
+    """Where the regression expects the last value, it is the network that it was."""
+    torch.manual_seed(1)
+    plain = LagLlama(dataclasses.replace(SPEC, residual=True, seasons=True))
+    plain.initialise()
+    save_checkpoint(tmp_path / "a.ckpt", plain, {})
+    model = LagLlama(dataclasses.replace(plain.spec, regression=True))
+    begin_with(model, tmp_path / "a.ckpt")
+    tokens = torch.randn(2, 6, plain.spec.num_features)
+    lags, after = plain.spec.num_lags, plain.spec.num_lags + plain.spec.num_static
+    errors = torch.randn(2, 6, 2)
+    parts = [tokens[..., :lags], tokens[..., :1], tokens[..., lags:after], errors]
+    widened = torch.cat([*parts, tokens[..., after:]], -1)
+    with torch.no_grad():
+        for name, wanted in plain(tokens).items():
+            torch.testing.assert_close(model(widened)[name], wanted)
+        widened[..., lags] += 8.0
+        moved = model(widened)["loc"] - plain(tokens)["loc"]
+    torch.testing.assert_close(moved, torch.full_like(moved, 8 * 0.1192), rtol=1e-3, atol=1e-3)
+    save_checkpoint(tmp_path / "b.ckpt", model, {})
+    with pytest.raises(InputError, match=r"another model: model\.regression;"):
+        begin_with(plain, tmp_path / "b.ckpt")

@@ -311,12 +311,13 @@ def test_a_share_of_windows_loses_its_calendar(share: float, blank: int) -> None
 def test_collate_fills_short_windows_on_the_right_with_weight_zero() -> None:
     rows = [
         EncodedWindow(np.full((n, 3), n, np.float32), np.full(n, 9, np.float32),
-                      np.ones(n, np.float32), float(n), 2.0, n - 1, np.arange(2), n - 3)
+                      np.ones(n, np.float32), float(n), 2.0, n - 1, np.arange(2), n - 3,
+                      np.full(4, n, np.float32))
         for n in (2, 5)
     ]  # fmt: skip
     batch = collate(rows, 5)
     shapes = [tuple(part.shape) for part in batch]
-    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1), (2,), (2, 2), (2,)]
+    assert shapes == [(2, 5, 3), (2, 5), (2, 5), (2, 1), (2, 1), (2,), (2, 2), (2,), (2, 4)]
     assert all(part.dtype == torch.float32 for part in batch[:5])
     assert batch.prompts.dtype == batch.sources.dtype == torch.int64
     assert (batch.prompts.tolist(), batch.sources.tolist()) == ([1, 4], [-1, 2])

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laglite.rope import rotary_tables
-from laglite.spec import MOST_CHANGE, ModelSpec
+from laglite.spec import ModelSpec
 from laglite_train.distributions import domain_map, initial_projection
 
 KeysValues = tuple[Tensor, Tensor]
-FIRST_LAG = 5.0  # of the logits of a mixture's lags at the start of training; all others are 0
 
 
 class RMSNorm(nn.Module):
@@ -107,19 +106,6 @@ class ParameterProjection(nn.Module):
             return list(F.linear(x.to(weight.dtype), weight, bias).unbind(dim=-1))
 
 
-class LagMixture(nn.Module):
-    """A convex combination of a token's lags, its shares from the final hidden state."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.proj = nn.Linear(spec.width, spec.num_lags)
-
-    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
-        """Mixed values [...] of normalised x [..., width] and `tokens` [..., features]."""
-        shares = self.proj(x.to(self.proj.weight.dtype)).softmax(dim=-1)
-        return (shares * tokens[..., : shares.shape[-1]]).sum(dim=-1)
-
-
 class LagLlama(nn.Module):
     """Tokens in, arguments of the next value's distribution out, at every position at once."""
 
@@ -134,8 +120,8 @@ class LagLlama(nn.Module):
             }
         )
         self.param_proj = ParameterProjection(spec)
-        if spec.lag_mixture:
-            self.lag_mixture = LagMixture(spec)
+        if spec.regression:
+            self.regression_gate = nn.Linear(spec.width, 1)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Teacher-forced pass over prompt and known future.
@@ -164,9 +150,6 @@ class LagLlama(nn.Module):
         """The residual stream [..., width] that `tokens` [..., features] begin."""
         # Values of a smooth series differ in digits that bfloat16 does not have.
         with torch.autocast(tokens.device.type, enabled=False):
-            if self.spec.squash:
-                lags, rest = tokens.tensor_split([self.spec.num_lags], dim=-1)
-                tokens = torch.cat([lags.asinh(), rest], dim=-1)
             x: Tensor = self.transformer["wte"](tokens)
         return x
 
@@ -179,19 +162,19 @@ class LagLlama(nn.Module):
         if anchor is not None:
             for name in arguments:
                 if name.startswith("loc"):
-                    change = arguments[name]
-                    if self.spec.bounded:
-                        units = MOST_CHANGE * torch.tanh(change / MOST_CHANGE)
-                        change = units * arguments[name.replace("loc", "scale")]
-                    arguments[name] = change + anchor
+                    arguments[name] = arguments[name] + anchor
         return arguments
 
     def _anchor(self, x: Tensor, tokens: Tensor) -> Tensor | None:
         """What every loc is the change from, [...]; None where it is the value itself."""
-        if self.spec.lag_mixture:
-            mixed: Tensor = self.lag_mixture(x, tokens)
-            return mixed
-        return tokens[..., 0] if self.spec.residual else None  # lag 0
+        if not self.spec.residual:
+            return None
+        value = tokens[..., 0]  # lag 0
+        if not self.spec.regression:
+            return value
+        gate = self.regression_gate
+        share = torch.sigmoid(F.linear(x.to(gate.weight.dtype), gate.weight, gate.bias)[..., 0])
+        return value + share * (tokens[..., self.spec.num_lags] - value)
 
     def initialise(self) -> None:
         """Draw fresh weights: normal, narrower where a layer writes to the residual stream."""
@@ -209,6 +192,5 @@ class LagLlama(nn.Module):
             ):
                 layer.bias.fill_(bias)
                 layer.weight.mul_(factor)
-            if self.spec.lag_mixture:  # begins with most of the weight on lag 0, the last value
-                self.lag_mixture.proj.weight.zero_()
-                self.lag_mixture.proj.bias[0] = FIRST_LAG
+            if self.spec.regression:
+                self.regression_gate.weight.zero_()

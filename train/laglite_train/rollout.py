@@ -114,6 +114,7 @@ class PathDecoder:
         self.model, self.paths = model, paths
         self.tokens, self.prompts, self.lags = batch.tokens, batch.prompts, batch.lags
         self.caches = caches
+        self.weights, self.bounds = batch.regressions.tensor_split([batch.lags.shape[1]], dim=1)
         self.rows = torch.arange(len(batch.tokens), device=batch.tokens.device)
         places = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
         beyond = places >= batch.prompts[:, None]
@@ -145,7 +146,13 @@ class PathDecoder:
         drawn = torch.stack(list(draws), -1)  # [batch, paths, draws]
         drawn = drawn.gather(2, number[:, None].expand(-1, self.paths, -1))
         lagged = torch.where(reached[:, None], drawn, tokens[..., : number.shape[1]])
-        return torch.cat([lagged, tokens[..., number.shape[1] :]], -1)
+        spec = self.model.spec
+        features = [lagged, tokens[..., spec.num_past :]]
+        if spec.regression:
+            low, high = self.bounds[:, None].unbind(-1)
+            sums = (lagged * self.weights[:, None]).sum(-1)  # [batch, paths]
+            features.insert(1, sums.clamp(low, high)[..., None])
+        return torch.cat(features, -1)
 
     def _attend(self, layer: int, query: Tensor) -> Tensor:
         """One softmax over the prompt, shared by the paths, and over each path's own tokens."""

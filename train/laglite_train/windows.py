@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from laglite.errors import InputError
+from laglite.regression import Regression
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_train.corpus import SeriesSet
@@ -31,6 +32,8 @@ class Batch(NamedTuple):
     weights [batch, tokens]; loc and scale [batch, 1]. All float32. int64 [batch]: `prompts`, how
     many of the tokens are history, and `sources`, the place of each window's stratum, -1 for a
     synthetic one. `lags` int64 [batch, lags] are those of each window's tokens, -1 for none.
+    `regressions` float32 [batch, lags + 2] are the weights, the lowest and the highest forecast of
+    each window's regression (see `laglite.regression`); [batch, 0] for models without.
     """
 
     tokens: Tensor
@@ -41,6 +44,7 @@ class Batch(NamedTuple):
     prompts: Tensor
     lags: Tensor
     sources: Tensor
+    regressions: Tensor
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -187,6 +191,7 @@ class EncodedWindow:
     prompt: int
     lags: NDArray[np.int64]
     source: int
+    regression: NDArray[np.float32]
 
     @property
     def largest(self) -> float:
@@ -235,7 +240,14 @@ def encode_window(
         prompt.window.tokens,
         prompt.lags,
         source,
+        _regression_row(prompt.regression),
     )
+
+
+def _regression_row(regression: Regression | None) -> NDArray[np.float32]:
+    if regression is None:
+        return np.zeros(0, np.float32)
+    return np.append(regression.weights, [regression.low, regression.high]).astype(np.float32)
 
 
 def collate(windows: Sequence[EncodedWindow], length: int) -> Batch:
@@ -259,4 +271,5 @@ def collate(windows: Sequence[EncodedWindow], length: int) -> Batch:
         torch.tensor([w.prompt for w in windows]),
         torch.from_numpy(np.stack([w.lags for w in windows])),
         torch.tensor([w.source for w in windows]),
+        torch.from_numpy(np.stack([w.regression for w in windows])),
     )

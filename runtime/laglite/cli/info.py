@@ -72,11 +72,9 @@ def _arguments(head: str) -> str:
 def _rules(spec: ModelSpec) -> str:
     seasons = ", seasonal lags" if spec.seasons else ""
     centre = ", predicts the change" if spec.residual else ""
-    centre = ", predicts the change from a mixture of lags" if spec.lag_mixture else centre
-    centre += ", bounded" if spec.bounded else ""
-    lags = ", squashed lags" if spec.squash else ""
+    regression = ", regression on the history" if spec.regression else ""
     units = ", scale-free" if spec.scale_free else ""
-    return f"scaling {spec.scaling}, history {spec.history}{units}{seasons}{lags}{centre}"
+    return f"scaling {spec.scaling}, history {spec.history}{units}{seasons}{regression}{centre}"
 
 
 def _calendar(used: bool, optional: bool) -> str:
