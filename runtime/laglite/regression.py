@@ -40,8 +40,9 @@ class Regression:
     prompt: NDArray[np.float32]
 
     def forecast(self, lags: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Next values [...] after lags [..., num_lags]; each sum is the same in any batch."""
-        sums: NDArray[np.float32] = (lags * self.weights).sum(axis=-1)
+        """Next values [...] after lags [..., num_lags]; each is the same bits in any batch."""
+        products = np.multiply(lags, self.weights, order="C")  # each row summed in one go
+        sums: NDArray[np.float32] = products.sum(axis=-1)
         return np.clip(sums, np.float32(self.low), np.float32(self.high))
 
     @property

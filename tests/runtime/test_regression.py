@@ -116,6 +116,7 @@ def test_a_forecast_is_the_same_bits_in_any_batch() -> None:
     found = fit(recursion(200))
     lags = np.random.default_rng(1).normal(size=(101, len(LAGS))).astype(np.float32)
     together = found.forecast(lags)
+    np.testing.assert_array_equal(found.forecast(np.asfortranarray(lags)), together)
     for row in range(0, 101, 20):
         assert found.forecast(lags[row : row + 1])[0] == together[row]
 
