@@ -4,12 +4,14 @@ A network of a few million weights does not learn in its context how one series 
 lags; least squares does. The change to the next value is regressed on the differences between the
 lags and the current value, and on the current value's distance from the centre of the scale: a
 ridge (Hoerl & Kennard 1970) whose strength is chosen by leave-one-out error, in closed form (Allen
-1974, PRESS). At infinite strength it is the last value, which is one of the choices.
+1974, PRESS). Its coefficients then shrink by how sure it is to be better than the last value: to
+nothing where the gain is one standard error, not at all from three on.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +82,13 @@ def fit_regression(
         earlier = [values[start - lag : len(values) - 1 - lag] for lag in lags[places]]
         regressors = np.stack([*earlier, np.zeros_like(current)]) - current
         fit = _ridge(regressors[:, next_known], moves)
-        if fit is not None and fit.error < naive:
-            weights[places] = fit.weights[:-1]
-            weights[0] -= fit.weights.sum()
-            error = fit.error
-            left_out[next_known] = current[next_known] + fit.left_out
+        if fit is not None:
+            trust = _trust(np.abs(moves) - np.abs(moves - fit.left_out))
+            weights[places] = trust * fit.weights[:-1]
+            weights[0] -= trust * fit.weights.sum()
+            changes = trust * fit.left_out
+            error = float(np.abs(moves - changes).mean())
+            left_out[next_known] = current[next_known] + changes
     regression = Regression(weights.astype(np.float32), low, high, error, naive, lagged[:, 0])
     prompt = regression.forecast(lagged)
     shared = min(len(left_out), len(lagged) - 1)  # the last token's next value is not known
@@ -97,6 +101,15 @@ def _usable(lags: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Places of the lags that a history of `length` is regressed on, each lag once."""
     distinct, places = np.unique(lags, return_index=True)
     return np.sort(places[(distinct > 0) & (distinct <= length // LONGEST_SHARE)])
+
+
+def _trust(gains: NDArray[np.float64]) -> float:
+    """From 0, where the mean of gains [rows] is at most a standard error, to 1 from three on."""
+    deviation = float(gains.std())
+    if not deviation > 0:
+        return float(gains[0] > 0)
+    errors = float(gains.mean()) / deviation * math.sqrt(len(gains))
+    return min(1.0, max(0.0, (errors - 1) / 2))
 
 
 @dataclass(frozen=True)
