@@ -49,6 +49,7 @@ def test_the_shipped_configs_are_read_as_they_are_written(path: Path) -> None:
     config, written = read_config(path), yaml.safe_load(path.read_text())
     assert config.output == written.pop("output") == f"runs/{path.stem}"
     assert config.data == tuple(written.pop("data"))
+    assert config.init == written.pop("init", None)
     assert {"model", "sampling", "optimiser", "run"} <= written.keys()
     for section, values in written.items():
         for name, value in values.items():
