@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the regressors' mean square
-LONGEST_SHARE = 3  # lags up to a third of the history: the others leave too few rows
+LONGEST_SHARE = 4  # lags up to a quarter of the history: the others leave too few rows
 FEWEST_ROWS = 8
 SMALLEST_ERROR = 1e-3  # scaled units
 
