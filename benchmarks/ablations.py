@@ -43,6 +43,12 @@ SHARES = {
     "h": 0.26, "D": 0.15, "MS": 0.14, "QS": 0.09, "YS": 0.08, "W": 0.05, "30min": 0.06,
     "15min": 0.08, "10min": 0.04, "B": 0.02, "5min": 0.02, "min": 0.005, "s": 0.005,
 }  # fmt: skip
+LAGS = (
+    *range(17), *range(19, 26), 27, 28, 29, 30, 34, 35, 36, 41, 42, *range(46, 54), 55, 56, 59, 60,
+    71, 72, 94, 95, 96, 103, 104, 119, 120, 142, 143, 144, *range(160, 177), 190, 191, 192, 286,
+    287, 288, 334, 335, 336, 362, 363, 364, 365, 503, 504, 671, 672,
+)  # fmt: skip
+NEIGHBOURS = {"regression": True, "lags": LAGS}  # the reference's lags, and those around a week
 # name: the question, and for each section of the config the settings that differ.
 VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "reference": ("", {}),
@@ -51,6 +57,11 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "half the learning rate": ("optimiser", {"optimiser": {"matrix_learning_rate": 0.01}}),
     "the value, not the change": ("centre", {"model": {"residual": False}}),
     "regression": ("features", {"model": {"regression": True}}),
+    "regression with a week's neighbours": ("features", {"model": NEIGHBOURS}),
+    "the same, rollouts over the second half": (
+        "together",
+        {"model": NEIGHBOURS, "rollout": {"weight": 0.5}},
+    ),
     "scale-free tokens": ("features", {"model": {"scale_free": True}}),
     "random magnitudes": ("augmentation", {"augmentation": {"magnitude": 2.0}}),
     "mirrored halves": ("augmentation", {"augmentation": {"sign_flip": 0.5}}),
