@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
-from laglite_train.interruption import SIGNALS, Interruption
+from laglite_train.interruption import SIGNALS, Interruption, heed_parent_alone
 
 ALONE: Any = SimpleNamespace(world_size=1)
 
@@ -85,6 +89,33 @@ def test_interrupts_that_are_ignored_stay_ignored() -> None:
         interruption.on_train_start()
         os.kill(os.getpid(), signal.SIGINT)
         interruption.on_train_batch_start(ALONE)
+
+
+class Pids(Dataset[int]):
+    """Who made each item."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, _: int) -> int:
+        return os.getpid()
+
+
+def test_a_data_worker_heeds_sigterm_of_its_own_process_alone() -> None:
+    loader = DataLoader(
+        Pids(), None, num_workers=1, multiprocessing_context="fork",
+        worker_init_fn=heed_parent_alone,
+    )  # fmt: skip
+    batches = iter(loader)
+    pid = int(next(batches))
+    subprocess.run(["kill", "-TERM", str(pid)], check=True)
+    time.sleep(0.2)
+    assert {int(next(batches)) for _ in range(20)} == {pid}
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while any(child.pid == pid for child in multiprocessing.active_children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

@@ -181,7 +181,6 @@ def test_a_real_signal_to_all_processes_keeps_the_last_checkpoint(
         pytest.fail("the command did not end after a signal")
     written += read_terminal(ours)
     os.close(ours)
-    # Workers share the pipe, so that it ends with them: if orphaned, they see it within 5 s.
     stdout, _ = process.communicate(timeout=60)
     text = written.decode()
     assert process.returncode == 1, text
@@ -190,7 +189,7 @@ def test_a_real_signal_to_all_processes_keeps_the_last_checkpoint(
     assert "Epoch 0" in text
     assert "Traceback" not in text, text
     assert contents(tmp_path / "run" / "last.ckpt")["global_step"] % STEPS == 0
-    while in_group(process.pid):
+    while in_group(process.pid):  # workers look every five seconds whether anyone needs them
         assert time.monotonic() < deadline, "a process of the run is left"
         time.sleep(0.2)
 

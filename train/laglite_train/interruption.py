@@ -7,6 +7,7 @@ mark, and before each batch the processes agree whether any of them has one.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,25 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def heed_parent_alone(_: int) -> None:
+    """In a data worker: ignore signals, but a SIGTERM of the training process, which ends it.
+
+    What stops a run reaches all its processes, and a worker that ended by itself would be an error.
+    Ignoring every SIGTERM would be one too: at its exit, the training process waits for workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Interruption(Callback):

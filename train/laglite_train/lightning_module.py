@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from laglite_train.config import RunConfig, TrainConfig
 from laglite_train.corpus import SeriesSet
 from laglite_train.distributions import negative_log_likelihood
 from laglite_train.draws import trainable
+from laglite_train.interruption import heed_parent_alone
 from laglite_train.model import KeysValues, LagLlama
 from laglite_train.optimiser import OptimiserConfig, build_optimiser, rate_factor
 from laglite_train.resume import relocate
@@ -255,13 +255,5 @@ def _loader(batches: Dataset[Batch], workers: int) -> DataLoader[Batch]:
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_leave_group,
+        worker_init_fn=heed_parent_alone,
     )
-
-
-def _leave_group(_: int) -> None:
-    """What stops a run reaches its whole process group: training processes end their workers.
-
-    A worker that ignored signals instead would ignore the one by which it is ended.
-    """
-    os.setpgid(0, 0)
