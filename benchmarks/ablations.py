@@ -43,13 +43,16 @@ SHARES = {
     "h": 0.26, "D": 0.15, "MS": 0.14, "QS": 0.09, "YS": 0.08, "W": 0.05, "30min": 0.06,
     "15min": 0.08, "10min": 0.04, "B": 0.02, "5min": 0.02, "min": 0.005, "s": 0.005,
 }  # fmt: skip
-LAGS = (
-    *range(17), *range(19, 26), 27, 28, 29, 30, 34, 35, 36, 41, 42, *range(46, 54), 55, 56, 59, 60,
-    71, 72, 94, 95, 96, 103, 104, 119, 120, 142, 143, 144, *range(160, 177), 190, 191, 192, 286,
-    287, 288, 334, 335, 336, 362, 363, 364, 365, 503, 504, 671, 672,
-)  # fmt: skip
-NEIGHBOURS = {"regression": True, "lags": LAGS}  # the reference's lags, and those around a week
-# name: the question, and for each section of the config the settings that differ.
+
+
+def with_lags_around_a_week(lags: tuple[int, ...]) -> tuple[int, ...]:
+    """The same lags, and those within 8 hours of a week."""
+    return tuple(sorted({*lags, *range(160, 177)}))
+
+
+NEIGHBOURS = {"regression": True, "lags": with_lags_around_a_week}
+# name: the question, and for each section of the config the settings that differ; a function gives
+# the new setting from the old.
 VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "reference": ("", {}),
     "reference, seed 1": ("noise", {"run": {"seed": 1}}),
@@ -121,10 +124,14 @@ VARIANTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
 
 def configure(base: TrainConfig, changes: dict[str, dict[str, Any]], **run: Any) -> TrainConfig:
     """The base config with some settings of some sections changed."""
-    parts = {
-        section: dataclasses.replace(getattr(base, section), **settings)
-        for section, settings in changes.items()
-    }
+    parts = {}
+    for section, settings in changes.items():
+        old = getattr(base, section)
+        values = {
+            name: value(getattr(old, name)) if callable(value) else value
+            for name, value in settings.items()
+        }
+        parts[section] = dataclasses.replace(old, **values)
     config = dataclasses.replace(base, **parts)
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **run))
 

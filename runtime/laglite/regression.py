@@ -10,7 +10,6 @@ nothing where the gain is one standard error, not at all from three on.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -43,9 +42,7 @@ class Regression:
 
     def forecast(self, lags: NDArray[np.float32]) -> NDArray[np.float32]:
         """Next values [...] after lags [..., num_lags]; each is the same bits in any batch."""
-        products = np.multiply(lags, self.weights, order="C")  # each row summed in one go
-        sums: NDArray[np.float32] = products.sum(axis=-1)
-        return np.clip(sums, np.float32(self.low), np.float32(self.high))
+        return _bounded_sums(lags, self.weights, self.low, self.high)
 
     @property
     def features(self) -> NDArray[np.float32]:
@@ -89,12 +86,21 @@ def fit_regression(
             changes = trust * fit.left_out
             error = float(np.abs(moves - changes).mean())
             left_out[next_known] = current[next_known] + changes
-    regression = Regression(weights.astype(np.float32), low, high, error, naive, lagged[:, 0])
-    prompt = regression.forecast(lagged)
+    single = weights.astype(np.float32)
+    prompt = _bounded_sums(lagged, single, low, high)
     shared = min(len(left_out), len(lagged) - 1)  # the last token's next value is not known
     fitted = np.clip(left_out[len(left_out) - shared :], low, high)
     np.copyto(prompt[len(lagged) - 1 - shared : -1], fitted, "same_kind", ~np.isnan(fitted))
-    return dataclasses.replace(regression, prompt=prompt)
+    return Regression(single, low, high, error, naive, prompt)
+
+
+def _bounded_sums(
+    lags: NDArray[np.float32], weights: NDArray[np.float32], low: float, high: float
+) -> NDArray[np.float32]:
+    """Weighted sums [...] of lags [..., num_lags], cut to the bounds."""
+    products = np.multiply(lags, weights, order="C")  # each row summed in one go
+    sums: NDArray[np.float32] = products.sum(axis=-1)
+    return np.clip(sums, np.float32(low), np.float32(high))
 
 
 def _usable(lags: NDArray[np.int64], length: int) -> NDArray[np.int64]:

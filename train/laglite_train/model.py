@@ -192,5 +192,5 @@ class LagLlama(nn.Module):
             ):
                 layer.bias.fill_(bias)
                 layer.weight.mul_(factor)
-            if self.spec.regression:
+            if self.spec.regression:  # begins halfway between the last value and the regression
                 self.regression_gate.weight.zero_()

@@ -146,13 +146,12 @@ class PathDecoder:
         drawn = torch.stack(list(draws), -1)  # [batch, paths, draws]
         drawn = drawn.gather(2, number[:, None].expand(-1, self.paths, -1))
         lagged = torch.where(reached[:, None], drawn, tokens[..., : number.shape[1]])
-        spec = self.model.spec
-        features = [lagged, tokens[..., spec.num_past :]]
-        if spec.regression:
+        past = [lagged]
+        if self.model.spec.regression:
             low, high = self.bounds[:, None].unbind(-1)
             sums = (lagged * self.weights[:, None]).sum(-1)  # [batch, paths]
-            features.insert(1, sums.clamp(low, high)[..., None])
-        return torch.cat(features, -1)
+            past.append(sums.clamp(low, high)[..., None])
+        return torch.cat([*past, tokens[..., self.model.spec.num_past :]], -1)
 
     def _attend(self, layer: int, query: Tensor) -> Tensor:
         """One softmax over the prompt, shared by the paths, and over each path's own tokens."""
