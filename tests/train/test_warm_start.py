@@ -118,3 +118,26 @@ def test_a_network_may_begin_without_the_regression_that_it_goes_on_with(tmp_pat
     save_checkpoint(tmp_path / "b.ckpt", model, {})
     with pytest.raises(InputError, match=r"another model: model\.regression;"):
         begin_with(plain, tmp_path / "b.ckpt")
+
+
+def test_a_network_may_begin_with_fewer_lags_than_it_goes_on_with(tmp_path: Path) -> None:
+    """Whatever the new lags hold, it is the network that it was."""
+    torch.manual_seed(1)
+    plain = LagLlama(dataclasses.replace(SPEC, seasons=True))
+    plain.initialise()
+    save_checkpoint(tmp_path / "a.ckpt", plain, {})
+    lags = tuple(sorted({*plain.spec.lags, plain.spec.max_lag - 1, plain.spec.max_lag + 5}))
+    model = LagLlama(dataclasses.replace(plain.spec, lags=lags))
+    assert model.spec.num_lags == plain.spec.num_lags + 2
+    begin_with(model, tmp_path / "a.ckpt")
+    tokens = torch.randn(2, 6, plain.spec.num_features)
+    last = len(plain.spec.lags) - 1
+    new = torch.randn(2, 6, 2)
+    parts = [tokens[..., :last], new[..., :1], tokens[..., last : last + 1], new[..., 1:]]
+    widened = torch.cat([*parts, tokens[..., last + 1 :]], -1)
+    with torch.no_grad():
+        for name, wanted in plain(tokens).items():
+            torch.testing.assert_close(model(widened)[name], wanted)
+    save_checkpoint(tmp_path / "b.ckpt", model, {})
+    with pytest.raises(InputError, match=r"another model: model\.lags;"):
+        begin_with(plain, tmp_path / "b.ckpt")

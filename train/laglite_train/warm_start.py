@@ -21,35 +21,50 @@ def begin_with(model: LagLlama, path: Path) -> dict[str, Any]:
     """Give `model` the weights of checkpoint `path`, and tell how those were trained.
 
     A training checkpoint holds the averaged weights as the model; these are what is taken. A model
-    with `regression` may begin with one without: the new inputs weigh nothing at first. Raises
-    CheckpointError if it cannot be read, InputError if its network or its inputs are others.
+    may have more lags than its checkpoint, and `regression` where that has none: the new inputs
+    weigh nothing at first. Raises CheckpointError if it cannot be read, InputError if its network
+    or its inputs are others.
     """
     loaded = load_checkpoint(path)
-    theirs, ours = loaded.model.spec.to_dict(), model.spec.to_dict()
-    added = ours["regression"] and not theirs["regression"]
-    free = (*FREE, "regression") if added else FREE
-    others = [key for key in ours if key not in free and theirs[key] != ours[key]]
+    theirs, ours = loaded.model.spec, model.spec
+    free = {*FREE}
+    if set(theirs.lags) <= set(ours.lags):
+        free.add("lags")
+    if ours.regression and not theirs.regression:
+        free.add("regression")
+    here, there = ours.to_dict(), theirs.to_dict()
+    others = [key for key in here if key not in free and there[key] != here[key]]
     if others:
         raise InputError(
             f"init: {path} is of another model: {', '.join(f'model.{key}' for key in others)}; "
-            "make the config's model that of the checkpoint"
+            "make the config's model that of the checkpoint, but for lags and a regression to add"
         )
-    weights = loaded.model.state_dict()
-    model.load_state_dict(_with_regression(weights, model.spec) if added else weights)
+    model.load_state_dict(_widened(loaded.model.state_dict(), theirs, ours))
     return {"name": path.stem, "origin": loaded.origin, "training": dict(loaded.training)}
 
 
-def _with_regression(weights: dict[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
-    """Weights of a network without `spec.regression`, widened to its inputs and its gate."""
-    name = "transformer.wte.weight"
-    forecast, errors = spec.num_lags, spec.num_past + spec.num_static - REGRESSION_FEATURES
-    new = [forecast, *range(errors, errors + REGRESSION_FEATURES)]
-    old = [column for column in range(spec.num_features) if column not in new]
-    widened = weights[name].new_zeros(spec.width, spec.num_features)
-    widened[:, old] = weights[name]
-    return {
-        **weights,
-        name: widened,
-        "regression_gate.weight": widened.new_zeros(1, spec.width),
+def _widened(weights: dict[str, Tensor], theirs: ModelSpec, ours: ModelSpec) -> dict[str, Tensor]:
+    """The same function of `theirs` inputs, which are among those of `ours`."""
+    name, at = "transformer.wte.weight", _inputs(ours)
+    widened = weights[name].new_zeros(ours.width, ours.num_features)
+    widened[:, [at.index(key) for key in _inputs(theirs)]] = weights[name]
+    gate = {
+        "regression_gate.weight": widened.new_zeros(1, ours.width),
         "regression_gate.bias": widened.new_full((1,), FIRST_GATE),
     }
+    added = gate if ours.regression and not theirs.regression else {}
+    return {**weights, name: widened, **added}
+
+
+def _inputs(spec: ModelSpec) -> list[tuple[str, int]]:
+    """What each feature of a token is, in their order (see `laglite.tokens`)."""
+    fitted = REGRESSION_FEATURES if spec.regression else 0
+    plain = spec.num_static - fitted
+    return [
+        *(("lag", lag) for lag in spec.lags),
+        *(("seasonal lag", i) for i in range(spec.num_lags - len(spec.lags))),
+        *(("forecast", i) for i in range(spec.num_past - spec.num_lags)),
+        *(("static", i) for i in range(plain)),
+        *(("error", i) for i in range(fitted)),
+        *(("future", i) for i in range(spec.num_features - spec.num_past - spec.num_static)),
+    ]
