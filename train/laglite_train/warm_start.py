@@ -52,8 +52,8 @@ def _widened(weights: dict[str, Tensor], theirs: ModelSpec, ours: ModelSpec) -> 
         "regression_gate.weight": widened.new_zeros(1, ours.width),
         "regression_gate.bias": widened.new_full((1,), FIRST_GATE),
     }
-    added = gate if ours.regression and not theirs.regression else {}
-    return {**weights, name: widened, **added}
+    # A gate among the weights comes last, and counts.
+    return {**(gate if ours.regression else {}), **weights, name: widened}
 
 
 def _inputs(spec: ModelSpec) -> list[tuple[str, int]]:
@@ -66,5 +66,5 @@ def _inputs(spec: ModelSpec) -> list[tuple[str, int]]:
         *(("forecast", i) for i in range(spec.num_past - spec.num_lags)),
         *(("static", i) for i in range(plain)),
         *(("error", i) for i in range(fitted)),
-        *(("future", i) for i in range(spec.num_features - spec.num_past - spec.num_static)),
+        *(("future", i) for i in range(spec.num_known)),
     ]
