@@ -90,6 +90,34 @@ def test_listed_frequencies_have_their_share_and_the_others_keep_theirs_of_the_r
     np.testing.assert_allclose(stratum_weights(sets, config), wanted, atol=1e-12)
 
 
+def test_a_factor_multiplies_the_chance_of_all_or_a_part_of_a_data_set() -> None:
+    mixed = SeriesSet("b", [series(20, "h"), series(20, "D")])
+    sets = trainable([SeriesSet("a", [series(20, "h")]), mixed], 4)
+    assert [group.name for group in sets] == ["a", "b/h", "b/D"]
+    for factors, wanted in (
+        ({"a": 2.0}, [2 / 4, 1 / 4, 1 / 4]),
+        ({"b": 2.0}, [1 / 5, 2 / 5, 2 / 5]),
+        ({"b/D": 3.0}, [1 / 5, 1 / 5, 3 / 5]),
+    ):
+        config = dataclasses.replace(PLAIN, weighting="equal", factors=factors)
+        np.testing.assert_allclose(stratum_weights(sets, config), wanted, err_msg=str(factors))
+
+
+def test_a_factor_moves_windows_within_the_share_of_its_frequency() -> None:
+    sets = strata((1, 20, "D"), (1, 20, "D"), (3, 20, "h"))
+    config = dataclasses.replace(
+        PLAIN, weighting="equal", factors={sets[0].name: 3.0}, frequency_shares={"D": 0.4}
+    )
+    np.testing.assert_allclose(stratum_weights(sets, config), [0.3, 0.1, 0.6])
+
+
+def test_a_factor_for_a_set_that_is_not_there_is_refused() -> None:
+    sets = [SeriesSet("a", [series(20)]), SeriesSet("b/h", [series(20)])]
+    config = dataclasses.replace(PLAIN, factors={"c": 2.0})
+    with pytest.raises(InputError, match=r"no data set 'c' to train on; there are a, b$"):
+        stratum_weights(sets, config)
+
+
 @pytest.mark.parametrize("rule", ["series", "points", "equal", "temperature"])
 def test_strata_and_their_series_are_drawn_as_often_as_their_weights_say(rule: str) -> None:
     source = draws(strata((1, 20, "h"), (3, 30, "D"), (2, 60, "W")), weighting=rule)

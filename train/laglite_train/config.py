@@ -117,6 +117,10 @@ def _check(config: TrainConfig, path: Path) -> None:
         *_at_least(0, "sampling", sampling, "temperature"),
         *_shares("sampling", sampling, "short_history", "calendar_dropout", "coarser",
                  "synthetic"),
+        *(
+            (0 < factor < math.inf, f"sampling.factors.{name} must be above 0, and finite")
+            for name, factor in sampling.factors.items()
+        ),
         *_frequency_shares(sampling.frequency_shares),
         *_finite_above_zero("sampling", sampling, "largest_value"),
         *_one_of("sampling", sampling, "weighting", WEIGHTINGS),

@@ -28,9 +28,9 @@ class SamplingConfig:
 
     A stratum is the series of one frequency in one data set. Strata are drawn by `weighting`: in
     proportion to their number of `series` (the paper's rule), of `points`, to points **
-    `temperature`, or `equal`. `frequency_shares` gives some frequencies ("h", "15min", "MS") a
-    share of all windows; the others keep theirs of the rest. Then come a series of the stratum
-    and the end of its history.
+    `temperature`, or `equal`; that of a data set named in `factors` counts so many times.
+    `frequency_shares` gives some frequencies ("h", "15min", "MS") a share of all windows; the
+    others keep theirs of the rest. Then come a series of the stratum and the end of its history.
 
     `context_lengths` are drawn per batch (repeat one to weigh it). A share `short_history` of the
     windows loses the older part of its history, a share `calendar_dropout` its time stamps, so
@@ -44,6 +44,7 @@ class SamplingConfig:
     context_lengths: tuple[int, ...] = (64,)
     weighting: str = "temperature"
     temperature: float = 0.3
+    factors: dict[str, float] = field(default_factory=dict)
     frequency_shares: dict[str, float] = field(default_factory=dict)
     coarser: float = 0.0
     synthetic: float = 0.0
@@ -114,7 +115,10 @@ def check_covariates(strata: Sequence[SeriesSet], wanted: int) -> None:
 
 
 def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDArray[np.float64]:
-    """The chance of each stratum, summing to 1."""
+    """The chance of each stratum, summing to 1.
+
+    Raises InputError if `factors` names a data set that is not there.
+    """
     points = np.array([group.points for group in strata], np.float64)
     weights = {
         "temperature": points**config.temperature,
@@ -122,6 +126,14 @@ def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDAr
         "points": points,
         "equal": np.ones(len(strata)),
     }[config.weighting]
+    for name, factor in config.factors.items():
+        members = np.array([name in (group.name, _whole(group.name)) for group in strata])
+        if not members.any():
+            raise InputError(
+                f"sampling.factors: there is no data set {name!r} to train on; there are "
+                f"{', '.join(dict.fromkeys(_whole(group.name) for group in strata))}"
+            )
+        weights[members] *= factor
     weights = weights / weights.sum()
     grids = [_grid(str(group.freqs[0])) for group in strata]
     listed = np.zeros(len(strata), bool)
@@ -136,6 +148,11 @@ def stratum_weights(strata: Sequence[SeriesSet], config: SamplingConfig) -> NDAr
     if not listed.all():
         weights[~listed] *= rest / weights[~listed].sum()
     return weights / weights.sum()
+
+
+def _whole(stratum: str) -> str:
+    """The data set that a stratum is all or part of (see `SeriesSet.by_frequency`)."""
+    return stratum.rpartition("/")[0] or stratum
 
 
 def _grid(alias: str) -> tuple[str, int] | None:
