@@ -31,7 +31,8 @@ from rich.table import Table
 from laglite.backends import open_backend
 from laglite.bundle import open_bundle
 from laglite.decoding import prefill, sample_paths
-from laglite.randomness import path_uniforms
+from laglite.heads import HEADS
+from laglite.randomness import LatticeNoise
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
@@ -120,12 +121,12 @@ def _measure(
 ) -> dict[str, float]:  # fmt: skip
     """Medians in milliseconds; floor and runs alternate, so that both see the same machine."""
     prompt = encode(spec, history, axis, context)
-    uniforms = path_uniforms(0, prompt.window, HORIZON, PATHS)
+    noise = LatticeNoise(0, prompt.window, HORIZON, PATHS, HEADS[spec.head].fine_draws)
     calendar = axis.calendar(len(history), HORIZON)
     rotary = rotary_tables(spec, context + HORIZON - 1)
 
     def forecast() -> None:
-        sample_paths(backend, spec, prompt, calendar, uniforms, nonnegative=False, shards=1)
+        sample_paths(backend, spec, prompt, calendar, noise, nonnegative=False, shards=1)
 
     forecast()
     floors, prefills, totals = [], [], []

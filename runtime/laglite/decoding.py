@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +11,7 @@ from laglite.backends.protocol import Arguments, Backend, Decoder
 from laglite.errors import LagliteError
 from laglite.heads import HEADS
 from laglite.kv_cache import PromptCache
+from laglite.randomness import Noise
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import Prompt, static_features
@@ -36,36 +36,42 @@ def sample_paths(
     spec: ModelSpec,
     prompt: Prompt,
     known: Array,
-    uniforms: NDArray[np.float64],
+    noise: Noise,
     *,
     nonnegative: bool,
     shards: int,
-) -> Array:
+) -> tuple[Array, Array | None]:
     """Draw sample paths after a prompt.
 
     `known` [horizon - 1, calendar + covariates] belongs to the tokens of the forecast's own steps
-    (see `tokens.known_features`), `uniforms` [horizon, 2, paths] decide the draws. Paths are split
-    over `shards` threads, which does not change them. Returns float32 [paths, horizon] in data
-    units. Raises LagliteError if the model yields values that are not finite.
+    (see `tokens.known_features`), `noise` decides the draws. Paths are split over `shards` threads,
+    which does not change them. Returns float32 [paths, horizon] in data units, and, from noise with
+    fine draws, the draws [horizon, draws] of every path's distribution at each step. Raises
+    LagliteError if the model yields values that are not finite.
     """
-    horizon, _, paths = uniforms.shape
-    rotary = rotary_tables(spec, len(prompt.tokens) + horizon - 1)
+    rotary = rotary_tables(spec, len(prompt.tokens) + noise.horizon - 1)
     arguments, cache = prefill(backend, prompt, rotary)
     last = {name: values[-1] for name, values in arguments.items()}
 
-    def run(part: slice) -> Array:
-        own = uniforms[:, :, part]
-        decoder = backend.decoder(cache, own.shape[2], horizon - 1)
-        return _decode(decoder, spec, prompt, last, known, own, rotary, nonnegative)
+    def run(part: slice) -> tuple[Array, Array]:
+        decoder = backend.decoder(cache, part.stop - part.start, noise.horizon - 1)
+        return _decode(decoder, spec, prompt, last, known, noise, part, rotary, nonnegative)
 
-    # At least two paths each: products with a single row are rounded by kernels of their own.
-    bounds = np.linspace(0, paths, min(shards, max(1, paths // 2)) + 1).astype(int)
-    parts = [slice(a, b) for a, b in itertools.pairwise(bounds)]
+    parts = noise.parts(shards)
     if len(parts) == 1:
-        scaled = run(parts[0])
+        scaled, fine = run(parts[0])
     else:
         with ThreadPoolExecutor(len(parts)) as pool:
-            scaled = np.concatenate(list(pool.map(run, parts)))
+            pieces, fine_pieces = zip(*pool.map(run, parts), strict=True)
+        scaled, fine = np.concatenate(pieces), np.concatenate(fine_pieces, axis=2)
+    samples = _to_data(scaled, spec, prompt, nonnegative)
+    if not fine.size:
+        return samples, None
+    return samples, _to_data(fine.reshape(noise.horizon, -1), spec, prompt, nonnegative)
+
+
+def _to_data(scaled: Array, spec: ModelSpec, prompt: Prompt, nonnegative: bool) -> Array:
+    """Draws in data units. Raises LagliteError if they are not finite."""
     samples = prompt.window.to_data(scaled)
     if not np.isfinite(samples).all():
         raise LagliteError(
@@ -82,25 +88,33 @@ def _decode(
     prompt: Prompt,
     last: Arguments,
     known: Array,
-    uniforms: NDArray[np.float64],
+    noise: Noise,
+    part: slice,
     rotary: tuple[Array, Array],
     nonnegative: bool,
-) -> Array:
-    """One shard: returns scaled samples [paths, horizon]."""
-    horizon, _, paths = uniforms.shape
+) -> tuple[Array, Array]:
+    """One shard: returns scaled samples [paths, horizon], fine draws [horizon, draws, paths]."""
+    horizon, paths = noise.horizon, part.stop - part.start
     head, window, count = HEADS[spec.head], prompt.window, len(prompt.tokens)
-    floor = window.to_scaled(np.zeros(1))[0]
+    floor = window.to_scaled(np.zeros(1))[0] if nonnegative else -np.inf
     history = PathHistory(spec, prompt, paths, horizon)
     fill_static(decoder.tokens, spec, prompt)
     arguments = {name: np.broadcast_to(value, paths) for name, value in last.items()}
+    fine: list[Array] = []
+    state: NDArray[np.float64] | None = None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
         for step in range(horizon):
-            draws = head.sample(arguments, uniforms[step], window)
-            history.append(np.maximum(draws, floor) if nonnegative else draws)
+            uniforms = noise.fine(step, part)
+            if uniforms is not None:
+                each = {name: value[None] for name, value in arguments.items()}
+                fine.append(np.maximum(head.sample(each, uniforms, window), floor))
+            draws = head.sample(arguments, noise.uniforms(step, part, state), window)
+            state = np.maximum(draws, floor)
+            history.append(state)
             if step + 1 < horizon:
                 history.write_tokens(decoder.tokens, known[step])
                 arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
-    return history.drawn
+    return history.drawn, np.array(fine, np.float32).reshape(horizon, -1, paths)
 
 
 def fill_static(tokens: Array, spec: ModelSpec, prompt: Prompt) -> None:

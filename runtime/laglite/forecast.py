@@ -23,7 +23,9 @@ DEFAULT_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Forecast:
     """Sample paths of one series' future, and what is read off them.
 
-    `samples` float32 [num_samples, horizon] in data units; each row is one joint path. `start` is
+    `samples` float32 [num_samples, horizon] in data units; each row is one joint path. `marginals`
+    float32 [horizon, draws], if there are any, show each step's distribution more finely than one
+    draw a path does: mean, median, quantiles and intervals come from them. `start` is
     the time of the first forecast step and `freq` the alias as given, both None without times.
     `origin` is the time of the history's first value, `passed` steps before `start`: the days of
     months are counted from there, so that a series of 30ths stays one after a February.
@@ -35,6 +37,7 @@ class Forecast:
     item_id: str | None = None
     origin: np.datetime64 | None = None
     passed: int = 0
+    marginals: NDArray[np.float32] | None = None
 
     @property
     def freq(self) -> str | None:
@@ -64,34 +67,40 @@ class Forecast:
 
     @cached_property
     def _sorted(self) -> NDArray[np.float32]:
-        return np.sort(self.samples, axis=0)
+        """[draws, horizon]"""
+        if self.marginals is None:
+            return np.sort(self.samples, axis=0)
+        ordered: NDArray[np.float32] = np.sort(self.marginals, axis=1).T
+        return ordered
 
     @property
     def mean(self) -> NDArray[np.float32]:
-        """Mean over paths, float32 [horizon]."""
-        mean: NDArray[np.float32] = self.samples.mean(axis=0, dtype=np.float64).astype(np.float32)
+        """Mean of each step, float32 [horizon]."""
+        draws = self.samples if self.marginals is None else self.marginals.T
+        mean: NDArray[np.float32] = draws.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 
     @property
     def median(self) -> NDArray[np.float32]:
-        """Median over paths, float32 [horizon]."""
+        """Median of each step, float32 [horizon]."""
         return self.quantile(0.5)
 
     def quantile(self, q: float | str) -> NDArray[np.float32]:
-        """The `q`-quantile over paths, linearly interpolated, float32 [horizon].
+        """The `q`-quantile of each step, linearly interpolated, float32 [horizon].
 
         `q` is a number in [0, 1], its text, or a percentage such as "p90". Raises InputError.
         """
         level = parse_quantile(q)
-        rank = level * (self.num_samples - 1)
+        last = len(self._sorted) - 1
+        rank = level * last
         below = int(rank)
-        above = min(below + 1, self.num_samples - 1)
+        above = min(below + 1, last)
         low, high = self._sorted[below].astype(np.float64), self._sorted[above]
         between: NDArray[np.float32] = (low + (rank - below) * (high - low)).astype(np.float32)
         return between
 
     def interval(self, coverage: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper end of the central interval that holds `coverage` of the paths."""
+        """Lower and upper end of the central interval that holds `coverage` of the draws."""
         if not 0 < coverage < 1:
             raise InputError(f"coverage must be between 0 and 1, not {coverage!r}")
         return self.quantile((1 - coverage) / 2), self.quantile((1 + coverage) / 2)

@@ -129,7 +129,7 @@ def test_any_history_with_a_value_has_a_finite_nonnegative_forecast(
 
 def test_nonnegative_paths_go_on_from_the_values_they_show(base: Forecaster) -> None:
     """Flooring takes place within the loop, so that it changes what comes after a floored value."""
-    options: dict[str, Any] = {"horizon": HORIZON, "seed": 0}
+    options: dict[str, Any] = {"horizon": HORIZON, "seed": 0, "refine": False}
     free = base.predict(DIFFICULT["demand in 30 %"], **options).samples
     floored = base.predict(DIFFICULT["demand in 30 %"], nonnegative=True, **options).samples
     assert free.min() < 0

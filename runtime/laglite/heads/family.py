@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from laglite.window import Window
 
+FINE_DRAWS = 20
 Array = NDArray[np.float64]
 Arguments = Mapping[str, NDArray[np.floating]]
 
 
 class Head(Protocol):
-    """A distribution family; arrays broadcast over any shape, uniforms are [2, ...]."""
+    """A distribution family; arrays broadcast over any shape, uniforms are [2, ...].
+
+    `fine_draws` are as many draws of a path's distribution at one step as show it well, 0 where
+    they cost more than they tell.
+    """
+
+    fine_draws: int
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """One draw for each pair of uniforms in (0, 1], in scaled units."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, choose, numbered
+from laglite.heads.family import FINE_DRAWS, Arguments, Array, choose, numbered
 from laglite.heads.student_t import StudentT
 from laglite.window import Window
 
 
 class MixtureT:
     """Components k = 1, 2, ... with probability weight_k: loc_k + scale_k * t(df_k)."""
+
+    fine_draws = FINE_DRAWS
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """The first uniform picks a component; its place in the component's share is a uniform.

@@ -18,6 +18,8 @@ SMALLEST_COUNT = 1e-30  # softplus underflows to 0, where the distribution has n
 class NegativeBinomial:
     """Counts with mean scale * total_count * exp(logits): the scale multiplies the odds."""
 
+    fine_draws = 0
+
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """Inverse distribution function of the first uniform.
 

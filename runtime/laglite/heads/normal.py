@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, affine, standardise
+from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, standardise
 from laglite.special import normal_cdf
 from laglite.window import Window
 
 
 class Normal:
     """loc + scale * normal."""
+
+    fine_draws = FINE_DRAWS
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """Box-Muller: sqrt(-2 log u) cos(2 pi v)."""

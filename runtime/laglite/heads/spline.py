@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, affine, choose, numbered, standardise
+from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, choose, numbered, standardise
 from laglite.window import Window
 
 BOUND = 5.0
@@ -35,6 +35,8 @@ _ALMOST_ONE = 1 - 2.0**-53  # the mirror image of the smallest uniform
 
 class Spline:
     """loc + scale * S(x), x logistic."""
+
+    fine_draws = FINE_DRAWS
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """Closed form from the first uniform."""

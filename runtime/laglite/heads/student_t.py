@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 
-from laglite.heads.family import Arguments, Array, affine, standardise
+from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, standardise
 from laglite.special import log_gamma, regularized_beta
 from laglite.window import Window
 
 
 class StudentT:
     """loc + scale * t(df)."""
+
+    fine_draws = FINE_DRAWS
 
     def sample(self, arguments: Arguments, uniforms: Array, window: Window) -> Array:
         """Polar form: sqrt(df (u^(-2/df) - 1)) cos(2 pi v) (Bailey 1994, Math. Comp. 62)."""
