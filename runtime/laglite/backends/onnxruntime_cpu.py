@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ class OnnxRuntimeCpu:
 
     name = "cpu"
 
-    def __init__(self, bundle: Bundle, precision: str, threads: int) -> None:
+    def __init__(
+        self, bundle: Bundle, precision: str, threads: int, traces: Path | None = None
+    ) -> None:
+        """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
         self._spec = bundle.spec
-        self._prefill = _session(str(files.prefill), threads)
-        self._step = _session(str(files.step), 1)
+        self._prefill = _session(str(files.prefill), threads, traces and traces / "prefill")
+        self._step = _session(str(files.step), 1, traces and traces / "step")
         self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
+
+    def end_traces(self) -> dict[str, Path]:
+        """Write the traces, by graph: only after a run with `traces`."""
+        sessions = {"prefill": self._prefill, "step": self._step}
+        return {name: Path(session.end_profiling()) for name, session in sessions.items()}
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
@@ -113,13 +122,16 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(path: str, threads: int) -> Any:
+def _session(path: str, threads: int, trace: Path | None) -> Any:
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(trace)
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no public base class

@@ -15,6 +15,7 @@ COMMANDS = {
     "forecast": "laglite.cli.forecast:forecast",
     "info": "laglite.cli.info:info",
     "evaluate": "laglite.cli.evaluate:evaluate",
+    "bench": "laglite.cli.bench:bench",
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
     "checkpoint": "laglite_export.checkpoint_cli:checkpoint",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from laglite.benchmarking.environment import onnxruntime_version
 from laglite.bundle import locate, open_bundle, shipped_models
 from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite.version import __version__
@@ -86,9 +86,4 @@ def _calendar(used: bool, optional: bool) -> str:
 def _onnxruntime() -> str:
     if importlib.util.find_spec("onnxruntime") is None:
         return "not installed: pip install 'laglite[cpu]'"
-    for distribution in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            return f"{distribution} {version(distribution)}"
-        except PackageNotFoundError:
-            continue
-    return "onnxruntime, version unknown"
+    return onnxruntime_version() or "onnxruntime, version unknown"

@@ -1,0 +1,55 @@
+"""The environment of a measurement, so that figures can be compared and repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from laglite.bundle import MANIFEST, locate
+from laglite.forecaster import available_cores
+from laglite.version import __version__
+
+
+def environment(model: str) -> dict[str, str | int]:
+    """Machine, versions, and the bundle by name, path and hash of its manifest."""
+    path = locate(model)
+    digest = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    return {
+        "processor": _processor(),
+        "cores": available_cores(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "onnxruntime": onnxruntime_version() or "not installed",
+        "laglite": __version__,
+        "model": str(path.name),
+        "manifest_sha256": digest,
+        "load_average": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
+    }
+
+
+def _processor() -> str:
+    """The processor's name: from Linux, which platform does not ask, or from platform."""
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        pairs = (line.partition(":") for line in listing.read_text().splitlines())
+        known = {name.strip(): value.strip() for name, _, value in pairs}
+        for name in ("model name", "Model"):  # x86, Arm boards
+            if name in known:
+                return known[name]
+    return platform.processor() or platform.machine()
+
+
+def onnxruntime_version() -> str | None:
+    """Distribution and version; None if it is not installed, or not known by either name."""
+    for distribution in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            return f"{distribution} {version(distribution)}"
+        except PackageNotFoundError:
+            continue
+    return None
