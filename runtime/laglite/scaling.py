@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 SMALLEST_SCALE = 1e-10  # of the published robust and mean rules
 STD_VARIANCE_FLOOR = 1e-5  # of the published std rule
+SMALLEST_VALUE = float(np.finfo(np.float32).tiny)  # what `iqr` tells from 0, as samples do
 CONSTANT_SCALE = 0.01  # of `iqr` for a constant series, as a share of its level
 
 
@@ -61,8 +62,8 @@ def _fit_iqr(values: NDArray[np.float64]) -> tuple[float, float]:
     finite and the forecast stays close to the constant.
     """
     q05, q25, loc, q75, q95 = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
-    rounding = 1e-9 * float(np.abs(values).max())
+    rounding = max(1e-9 * float(np.abs(values).max()), SMALLEST_VALUE)
     for scale in (max(q75 - q25, (q95 - q05) / 4), float(values.std())):
         if scale > rounding:
             return loc, scale
-    return loc, CONSTANT_SCALE * abs(loc) if loc else CONSTANT_SCALE
+    return loc, CONSTANT_SCALE * (abs(loc) if abs(loc) > SMALLEST_VALUE else 1.0)

@@ -101,3 +101,9 @@ def test_iqr_follows_shifts_and_stretches_of_a_varying_series(
     moved_loc, moved_scale = fit_scale(values * stretch + shift, "iqr")
     assert moved_loc == pytest.approx(loc * stretch + shift, rel=1e-6, abs=1e-6)
     assert moved_scale == pytest.approx(scale * stretch, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [5e-324, -1e-310, 1e-39])
+def test_values_too_small_for_samples_to_show_are_scaled_as_zeros(value: float) -> None:
+    assert fit_scale(np.array([value]), "iqr") == (value, 0.01)
+    assert fit_scale(np.array([0.0, value, 3 * value]), "iqr") == (value, 0.01)

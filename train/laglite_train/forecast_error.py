@@ -19,7 +19,7 @@ from laglite.evaluation.backtest import from_samples
 from laglite.evaluation.metrics import DECILES, combine, levels_needed, window_errors
 from laglite.forecast import Forecast
 from laglite.heads import HEADS
-from laglite.randomness import path_uniforms
+from laglite.randomness import LatticeNoise
 from laglite.window import Window
 from laglite_train.model import LagLlama
 from laglite_train.rollout import PathDecoder
@@ -39,7 +39,7 @@ def forecast_wql(
 ) -> float:
     """Weighted quantile loss of `model` over the `horizon` values after each window's prompt.
 
-    Each batch comes with the windows that it was encoded from. Paths are those of
+    Each batch comes with the windows that it was encoded from. Paths and quantiles are those of
     `Forecaster.predict` with the same seed. Infinite where a forecast is not finite.
     """
     device = next(model.parameters()).device
@@ -47,7 +47,7 @@ def forecast_wql(
     for batch, windows in batches:
         moved = Batch(*(part.to(device) for part in batch))
         try:
-            scaled = _decode(model, moved, windows, horizon, seed, paths)
+            scaled, fine = _decode(model, moved, windows, horizon, seed, paths)
         except LagliteError:  # counts beyond all bounds
             return math.inf
         ahead = batch.prompts[:, None] - 1 + torch.arange(horizon)
@@ -57,8 +57,10 @@ def forecast_wql(
             samples = window.to_data(scaled[row])
             if not np.isfinite(samples).all():
                 return math.inf
-            forecast = from_samples(Forecast(samples, None, None), levels_needed(DECILES))
-            errors.append(window_errors(forecast, truth[row], math.nan))
+            marginals = window.to_data(fine[row]) if fine[row].size else None
+            forecast = Forecast(samples, None, None, marginals=marginals)
+            found = from_samples(forecast, levels_needed(DECILES))
+            errors.append(window_errors(found, truth[row], math.nan))
     wql = combine(errors).wql
     return wql if math.isfinite(wql) else math.inf
 
@@ -70,21 +72,26 @@ def _decode(
     horizon: int,
     seed: int,
     paths: int,
-) -> NDArray[np.float32]:
-    """Paths in scaled units, [windows, paths, horizon]."""
-    uniforms = [path_uniforms(seed, window, horizon, paths) for window in windows]
-    head = HEADS[model.spec.head]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """In scaled units: paths [windows, paths, horizon], marginals [windows, horizon, draws]."""
+    head, whole = HEADS[model.spec.head], slice(0, paths)
+    noises = [LatticeNoise(seed, each, horizon, paths, head.fine_draws) for each in windows]
+    states: list[NDArray[np.float64] | None] = [None] * len(windows)
+    fine: list[NDArray[np.float32]] = []
 
     def draw(arguments: dict[str, Tensor], step: int) -> Tensor:
         """One value a path, [windows, paths], by the runtime's closed forms."""
         known = {name: value.cpu().numpy() for name, value in arguments.items()}
-        rows = [
-            head.sample(
-                {name: value[row] for name, value in known.items()}, uniforms[row][step], window
-            )
-            for row, window in enumerate(windows)
-        ]
-        return torch.from_numpy(np.stack(rows).astype(np.float32)).to(batch.tokens)
+        shown = []
+        for row, (window, noise) in enumerate(zip(windows, noises, strict=True)):
+            own = {name: value[row] for name, value in known.items()}
+            uniforms = noise.fine(step, whole)
+            if uniforms is not None:
+                each = {name: value[None] for name, value in own.items()}
+                shown.append(head.sample(each, uniforms, window).ravel())
+            states[row] = head.sample(own, noise.uniforms(step, whole, states[row]), window)
+        fine.append(np.array(shown, np.float32).reshape(len(windows), -1))
+        return torch.from_numpy(np.array(states, np.float32)).to(batch.tokens)
 
     first, caches = model.with_caches(batch.tokens)
     rows = torch.arange(len(windows), device=batch.tokens.device)
@@ -96,4 +103,4 @@ def _decode(
     draws = [draw(arguments, 0)]
     for step in range(1, horizon):
         draws.append(draw(decoder.step(step - 1, draws), step))
-    return torch.stack(draws, -1).cpu().numpy()
+    return torch.stack(draws, -1).cpu().numpy(), np.stack(fine, axis=1)
