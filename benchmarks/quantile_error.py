@@ -13,19 +13,17 @@ written beside FILE.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from result_files import write_results
 
 from laglite import Forecast, Forecaster
+from laglite.benchmarking.environment import environment
 from laglite.evaluation.datasets import list_datasets, read_dataset
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.reading import Columns
@@ -103,7 +101,7 @@ def to_markdown(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
         "",
         f"`{settings['model']}`, {settings['windows']} series, horizon {settings['horizon']}, "
         f"{settings['repeats']} seeds each, {settings['threads']} threads, {settings['machine']}, "
-        f"onnxruntime {settings['onnxruntime']}. Root mean square error of the deciles against "
+        f"{settings['onnxruntime']}. Root mean square error of the deciles against "
         f"those of {settings['known']:,} independent paths, over the width of the 80 % interval; "
         "median time of a forecast and its quantiles, and its ratio to 100 independent paths.",
         "",
@@ -165,6 +163,7 @@ def main(
         if long:
             windows += rolling_windows(long, horizon, 1, dataset.season)
     rows = measure(forecaster, windows, horizon, repeats, known)
+    machine = environment(model)
     settings = {
         "model": model,
         "windows": len(windows),
@@ -172,8 +171,8 @@ def main(
         "repeats": repeats,
         "known": known,
         "threads": threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "onnxruntime": onnxruntime.__version__,
+        "machine": f"{machine['processor']}, {machine['cores']} cores",
+        "onnxruntime": machine["onnxruntime"],
     }
     write_results(output, {"settings": settings, "rows": rows}, to_markdown(rows, settings))
     plot(rows, output.with_suffix(".png"))

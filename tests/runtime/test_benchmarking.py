@@ -129,7 +129,6 @@ def test_a_workload_is_measured_in_a_process_of_its_own(small: Workload) -> None
     assert found.until_first > sum(parts)
     if sys.platform == "linux":
         assert found.resident_first is not None
-        assert found.resident_peak is not None
         assert 20 < found.resident_first <= found.resident_peak < 2000
 
 

@@ -32,8 +32,8 @@ class Measurement:
     sessions, of the slowest thread), and `rest` (draws, tokens of the paths, caches, quantiles).
 
     `import_time`, `load` and `first_call` came before; `until_first` is all from the start of the
-    process to the first forecast. `resident_first` is resident memory after it and `resident_peak`
-    the most by the end, both None where the system does not tell.
+    process to the first forecast. `resident_first` is resident memory after it, None where the
+    system does not tell, and `resident_peak` the most by the end.
     """
 
     backend: str
@@ -49,7 +49,7 @@ class Measurement:
     first_call: float
     until_first: float
     resident_first: float | None
-    resident_peak: float | None
+    resident_peak: float
 
 
 def measure(workload: Workload, started: float, import_seconds: float) -> Measurement:
@@ -67,22 +67,13 @@ def measure(workload: Workload, started: float, import_seconds: float) -> Measur
     )
     load = time.perf_counter() - begin
     spec = forecaster.spec
-    context = spec.context_length if workload.context is None else workload.context
+    context = workload.tokens(spec)
     values = series(spec.max_lag + context)
     timed = TimedBackend(forecaster.backend)
     forecaster.backend = timed
 
     def call() -> Forecast:
-        forecast = forecaster.predict(
-            values,
-            horizon=workload.horizon,
-            start=START,
-            freq=FREQ,
-            num_samples=workload.paths,
-            context_length=context,
-            seed=0,
-            refine=workload.refine,
-        )
+        forecast = workload.forecast(forecaster, values)
         forecast.interval(0.8)
         return forecast
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from laglite.benchmarking.workload import FREQ, START, Workload, series
+from laglite.benchmarking.workload import Workload, series
 from laglite.bundle import locate, open_bundle
 from laglite.errors import InputError
 from laglite.forecaster import Forecaster
@@ -36,22 +36,12 @@ def profile(workload: Workload, folder: Path, runs: int = 5) -> tuple[list[Opera
     bundle = open_bundle(locate(workload.model))
     backend = OnnxRuntimeCpu(bundle, workload.precision, workload.threads, folder)
     forecaster = Forecaster(bundle, backend, workload.threads)
-    context = bundle.spec.context_length if workload.context is None else workload.context
-    values = series(bundle.spec.max_lag + context)
+    values = series(bundle.spec.max_lag + workload.tokens(bundle.spec))
     for _ in range(runs):
-        forecaster.predict(
-            values,
-            horizon=workload.horizon,
-            start=START,
-            freq=FREQ,
-            num_samples=workload.paths,
-            context_length=context,
-            seed=0,
-        )
+        workload.forecast(forecaster, values)
     traces = backend.end_traces()
-    return _operators({name: json.loads(p.read_text()) for name, p in traces.items()}, runs), [
-        *traces.values()
-    ]
+    events = {name: json.loads(path.read_text()) for name, path in traces.items()}
+    return _operators(events, runs), list(traces.values())
 
 
 def _operators(traces: dict[str, list[dict[str, object]]], runs: int) -> list[Operator]:

@@ -30,7 +30,7 @@ def cells(workload: Workload, found: Measurement) -> list[str]:
         f"{found.floor:.1f}",
         f"{found.ratio:.2f}",
         *(f"{value:.0f}" for value in (found.load, found.first_call, found.until_first)),
-        "-" if found.resident_peak is None else f"{found.resident_peak:.0f}",
+        f"{found.resident_peak:.0f}",
     ]
 
 

@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.forecast import Forecast
+from laglite.forecaster import Forecaster
+from laglite.spec import ModelSpec
+
 START, FREQ = "2024-01-01", "h"
 FEWEST_VALUES = 1000
 
@@ -32,6 +36,23 @@ class Workload:
     refine: bool = True
     repeats: int = 50
     warmup: int = 3
+
+    def tokens(self, spec: ModelSpec) -> int:
+        """The prompt's length for a model."""
+        return spec.context_length if self.context is None else self.context
+
+    def forecast(self, forecaster: Forecaster, values: NDArray[np.float64]) -> Forecast:
+        """Run it once on `values`; the same samples each time."""
+        return forecaster.predict(
+            values,
+            horizon=self.horizon,
+            start=START,
+            freq=FREQ,
+            num_samples=self.paths,
+            context_length=self.context,
+            seed=0,
+            refine=self.refine,
+        )
 
 
 def grid(base: Workload, **choices: Sequence[Any]) -> list[Workload]:
