@@ -70,8 +70,12 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, value: str, shape: tuple[int | str, ...]) -> None:
-        """Declare a float32 graph output that carries `value`."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"out/{name}"))
+        """Declare a float32 graph output: `value`, of which this is from now on the name."""
+        for node in self._nodes:
+            for names in (node.input, node.output):
+                for place, known in enumerate(names):
+                    if known == value:
+                        names[place] = name
         self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
 
     def weight(self, name: str, array: NDArray[np.float32]) -> str:

@@ -21,6 +21,8 @@ from laglite_export.layers import (
     widen_rotary,
 )
 
+LEAST_SCORE = -80.0  # below the highest: a share of 1.8e-35
+
 
 def build_step(
     spec: ModelSpec, weights: Weights, file: WeightFile, metadata: Mapping[str, str]
@@ -37,7 +39,7 @@ def build_step(
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
         query, key, value = query_key_value(g, normed, layer, spec, weights, rotary, leading=1)
-        suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, dim, "capacity"))
+        suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, "capacity", dim))
         suffix_value = g.input(f"suffix_value_{layer}", ("paths", heads, "capacity", dim))
         own = _own_attention(g, query, key, value, suffix_key, suffix_value, mask, scope)
         prompt_key = g.input(f"prompt_key_{layer}", (heads, dim + 1, "context + 1"))
@@ -76,14 +78,17 @@ def _own_attention(
 ) -> OwnAttention:
     """Attention of each path over the suffix in the cache and its new token."""
     last, between = g.shape(-1), g.shape(2)
-    row = g.op("Unsqueeze", query, between, scope=scope)
-    cached = g.op("MatMul", row, suffix_key, scope=scope)  # [paths, heads, 1, capacity]
-    cached = g.op("Squeeze", g.op("Add", cached, mask, scope=scope), between, scope=scope)
+    column = g.op("Unsqueeze", query, last, scope=scope)
+    cached = g.op("MatMul", suffix_key, column, scope=scope)  # [paths, heads, capacity, 1]
+    cached = g.op("Add", g.op("Squeeze", cached, last, scope=scope), mask, scope=scope)
     product = g.op("Mul", query, key, scope=scope)
     itself = g.op("ReduceSum", product, last, scope=scope, keepdims=1)
     scores = g.op("Concat", itself, cached, scope=scope, axis=-1)  # [paths, heads, 1 + capacity]
     highest = g.op("ReduceMax", scores, scope=scope, axes=[-1], keepdims=1)
-    share = g.op("Softmax", scores, scope=scope, axis=-1)
+    # Shares below the smallest normal number slow CPUs down by far; these are as good as none.
+    least = g.constant("least_score", np.float32(LEAST_SCORE))
+    below = g.op("Max", g.op("Sub", scores, highest, scope=scope), least, scope=scope)
+    share = g.op("Softmax", below, scope=scope, axis=-1)
     # The largest share is exp(0) / total. A sum would do, but its rounding depends on where a
     # path lies in memory, and samples must not.
     largest = g.op("ReduceMax", share, scope=scope, axes=[-1], keepdims=1)

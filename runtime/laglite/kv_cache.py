@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from laglite.spec import ModelSpec
 
 Array = NDArray[np.float32]
-FIRST_CAPACITY = 32
+FIRST_CAPACITY = 16
+ROUND = 8  # capacities are multiples of it: products of other sizes are slower
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class PromptCache:
 class SuffixCache:
     """Keys and values of the tokens that each path has decoded.
 
-    For each layer keys are [paths, heads, head_dim, capacity] and values
-    [paths, heads, capacity, head_dim]; `mask` [capacity] is 0 where a token is and -inf where none
-    is yet. The capacity doubles as the horizon needs it, up to `most`.
+    `keys` and `values` are [layers, paths, heads, capacity, head_dim]; `mask` [capacity] is 0 where
+    a token is and -inf where none is yet. The capacity grows by halves as the horizon needs it, up
+    to `most`: every step reads all of it, so that little of it should be empty.
     """
 
     def __init__(self, spec: ModelSpec, paths: int, most: int) -> None:
@@ -40,10 +41,9 @@ class SuffixCache:
         self._allocate(min(FIRST_CAPACITY, self._most))
 
     def _allocate(self, capacity: int) -> None:
-        heads, dim = self._spec.num_heads, self._spec.head_dim
-        layers = range(self._spec.num_layers)
-        self.keys = [np.zeros((self._paths, heads, dim, capacity), np.float32) for _ in layers]
-        self.values = [np.zeros((self._paths, heads, capacity, dim), np.float32) for _ in layers]
+        spec = self._spec
+        shape = (spec.num_layers, self._paths, spec.num_heads, capacity, spec.head_dim)
+        self.keys, self.values = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self.mask = np.full(capacity, -np.inf, np.float32)
 
     def reserve(self) -> bool:
@@ -52,17 +52,16 @@ class SuffixCache:
         if self.length < capacity:
             return False
         keys, values = self.keys, self.values
-        self._allocate(min(2 * capacity, self._most))
-        for layer in range(self._spec.num_layers):
-            self.keys[layer][..., :capacity] = keys[layer]
-            self.values[layer][:, :, :capacity] = values[layer]
+        more = max(1, capacity // (2 * ROUND)) * ROUND
+        self._allocate(min(capacity + more, self._most))
+        self.keys[:, :, :, :capacity] = keys
+        self.values[:, :, :, :capacity] = values
         self.mask[:capacity] = 0.0
         return True
 
-    def append(self, keys: Sequence[Array], values: Sequence[Array]) -> None:
-        """Write one token's keys and values, [paths, heads, head_dim] for each layer."""
-        for layer in range(self._spec.num_layers):
-            self.keys[layer][..., self.length] = keys[layer]
-            self.values[layer][:, :, self.length] = values[layer]
+    def append(self, keys: Array, values: Array) -> None:
+        """Write one token's keys and values, [layers, paths, heads, head_dim]."""
+        self.keys[:, :, :, self.length] = keys
+        self.values[:, :, :, self.length] = values
         self.mask[self.length] = 0.0
         self.length += 1

@@ -27,7 +27,7 @@ def fresh(spec: ModelSpec) -> LagLlama:
     torch.manual_seed(3)
     model = LagLlama(spec)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter)
+        torch.nn.init.normal_(parameter, std=0.5)
     return model.eval()
 
 

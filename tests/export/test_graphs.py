@@ -105,7 +105,7 @@ def test_the_prompt_cache_has_no_path_axis(tiny_bundle: Path) -> None:
     }
     assert shapes["prompt_key_0"] == [2, 17, "context + 1"]
     assert shapes["prompt_value_0"] == [2, "context + 1", 16]
-    assert shapes["suffix_key_0"] == ["paths", 2, 16, "capacity"]
+    assert shapes["suffix_key_0"] == ["paths", 2, "capacity", 16]
 
 
 def test_both_graphs_share_one_copy_of_the_weights(tiny_bundle: Path) -> None:

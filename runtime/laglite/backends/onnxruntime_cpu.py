@@ -65,13 +65,12 @@ class CpuDecoder:
     ) -> None:
         self._session, self._spec = session, spec
         self._cache = SuffixCache(spec, paths, steps)
-        shape = (paths, spec.num_heads, spec.head_dim)
         layers = range(spec.num_layers)
+        shape = (len(layers), paths, spec.num_heads, spec.head_dim)
         self.tokens: Array = np.zeros((paths, spec.num_features), np.float32)
         self._cos = np.zeros((1, spec.head_dim // 2), np.float32)
         self._sin = np.zeros_like(self._cos)
-        self._new_keys = [np.empty(shape, np.float32) for _ in layers]
-        self._new_values = [np.empty(shape, np.float32) for _ in layers]
+        self._new_keys, self._new_values = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self._arguments = {name: np.empty(paths, np.float32) for name in spec.arguments}
         self._binding = session.io_binding()
         self._bound: dict[str, tuple[Array, Any]] = {}  # keeps bound memory alive
