@@ -21,14 +21,17 @@ from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
 from laglite.verification import verify, write_cases
 from laglite.version import __version__
-from laglite_export.graph_builder import WeightFile
+from laglite_export.graph_builder import GraphBuilder, WeightFile
 from laglite_export.prefill_graph import build_prefill
+from laglite_export.quantisation import Int8Builder, input_ranges
 from laglite_export.step_graph import build_step
 from laglite_export.vectors import make_cases
 from laglite_train.model import LagLlama
 
-TOLERANCE = 1e-4
-PRECISION = "fp32"
+TOLERANCE = 1e-4  # of fp32
+# Rounding to 8 bits has no bound known beforehand: what was seen at export, and some room.
+INT8_ROOM = 2.0
+PRECISIONS = ("fp32", "int8")
 VERIFICATION = "verify.npz"
 
 
@@ -44,10 +47,11 @@ def export_bundle(
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
-    The graphs are validated against PyTorch before `output` appears, whole. `summary` holds the
+    The bundle holds the precisions fp32 and int8. Both are validated against PyTorch before
+    `output` appears, whole; the difference returned is that of fp32. `summary` holds the
     manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
     validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
-    written, BundleError if the graphs differ from PyTorch by more than 1e-4.
+    written, BundleError if the fp32 graphs differ from PyTorch by more than 1e-4.
     """
     check_output(output, overwrite=overwrite)
     try:
@@ -59,11 +63,12 @@ def export_bundle(
     try:
         _write_graphs(build, model, name)
         write_cases(build / VERIFICATION, make_cases(model))
-        _write_manifest(build, model.spec, name, license_name, summary, 0.0)
-        difference = _validate(build)
+        seen = dict.fromkeys(PRECISIONS, 0.0)
+        _write_manifest(build, model.spec, name, license_name, summary, seen)
+        seen = _validate(build)
         if evaluate is not None:
             summary = {**summary, **evaluate(build)}
-        _write_manifest(build, model.spec, name, license_name, summary, difference)
+        _write_manifest(build, model.spec, name, license_name, summary, seen)
         build.chmod(0o755)
         if output.exists():
             output.replace(aside)  # kept until the new one is in place
@@ -75,7 +80,7 @@ def export_bundle(
             aside.replace(output)
         shutil.rmtree(build, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
-    return difference
+    return seen["fp32"]
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -87,25 +92,32 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 
 def _write_graphs(build: Path, model: LagLlama, name: str) -> None:
-    folder = build / PRECISION
-    folder.mkdir()
     weights = {
         key: tensor.detach().numpy().astype(np.float32)
         for key, tensor in model.state_dict().items()
     }
-    metadata = {
-        "laglite.schema_version": str(SCHEMA_VERSION),
-        "laglite.name": name,
-        "laglite.precision": PRECISION,
-        "laglite.model": json.dumps(model.spec.to_dict()),
-    }
-    file = WeightFile("weights.bin")
-    for graph, build_graph in (("prefill", build_prefill), ("step", build_step)):
-        proto = build_graph(model.spec, weights, file, {**metadata, "laglite.graph": graph})
-        onnx.save(proto, folder / f"{graph}.onnx")
-    file.write(folder / file.location)
-    for graph in ("prefill", "step"):
-        onnx.checker.check_model(str(folder / f"{graph}.onnx"), full_check=True)
+    ranges = input_ranges(model)
+    for precision in PRECISIONS:
+        folder = build / precision
+        folder.mkdir()
+        metadata = {
+            "laglite.schema_version": str(SCHEMA_VERSION),
+            "laglite.name": name,
+            "laglite.precision": precision,
+            "laglite.model": json.dumps(model.spec.to_dict()),
+        }
+        file = WeightFile("weights.bin")
+        for graph, build_graph in (("prefill", build_prefill), ("step", build_step)):
+            g = (
+                GraphBuilder(graph, file)
+                if precision == "fp32"
+                else Int8Builder(graph, file, ranges)
+            )
+            proto = build_graph(g, model.spec, weights, {**metadata, "laglite.graph": graph})
+            onnx.save(proto, folder / f"{graph}.onnx")
+        file.write(folder / file.location)
+        for graph in ("prefill", "step"):
+            onnx.checker.check_model(str(folder / f"{graph}.onnx"), full_check=True)
 
 
 def _write_manifest(
@@ -114,7 +126,7 @@ def _write_manifest(
     name: str,
     license_name: str,
     summary: Mapping[str, Any],
-    difference: float,
+    differences: Mapping[str, float],
 ) -> None:
     files = sorted(p for p in build.rglob("*") if p.is_file() and p.name != MANIFEST)
     manifest = {
@@ -125,12 +137,13 @@ def _write_manifest(
         "created_with": {"laglite": __version__, **{p: version(p) for p in ("torch", "onnx")}},
         "model": spec.to_dict(),
         "precisions": {
-            PRECISION: {
-                "prefill": f"{PRECISION}/prefill.onnx",
-                "step": f"{PRECISION}/step.onnx",
-                "tolerance": TOLERANCE,
+            precision: {
+                "prefill": f"{precision}/prefill.onnx",
+                "step": f"{precision}/step.onnx",
+                "tolerance": TOLERANCE if precision == "fp32" else INT8_ROOM * difference,
                 "max_difference": difference,
             }
+            for precision, difference in differences.items()
         },
         "verification": VERIFICATION,
         "files": {
@@ -147,14 +160,18 @@ def _write_manifest(
     )
 
 
-def _validate(build: Path) -> float:
-    """Run the written bundle's own test vectors; the largest difference from PyTorch."""
+def _validate(build: Path) -> dict[str, float]:
+    """Run the written bundle's own test vectors; the largest difference from PyTorch of each."""
     bundle = open_bundle(build)
-    results = verify(bundle, open_backend("cpu", bundle, PRECISION, threads=1))
-    largest = max(result.largest for result in results)
-    if not largest <= TOLERANCE:
+    differences = {}
+    for precision in PRECISIONS:
+        results = verify(bundle, open_backend("cpu", bundle, precision, threads=1))
+        differences[precision] = max(result.largest for result in results)
+    if not differences["fp32"] <= TOLERANCE:
         raise BundleError(
-            f"the exported graphs differ from PyTorch by {largest:.2g}, more than "
+            f"the exported graphs differ from PyTorch by {differences['fp32']:.2g}, more than "
             f"{TOLERANCE:g}: nothing was written"
         )
-    return largest
+    if not np.isfinite(differences["int8"]):
+        raise BundleError("the 8-bit graphs yield values that are not finite: nothing was written")
+    return differences

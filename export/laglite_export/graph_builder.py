@@ -15,6 +15,8 @@ OPSET = 17  # what TensorRT 10.3 (JetPack 6) parses in full
 IR_VERSION = 8
 ALIGNMENT = 64
 FLOAT = TensorProto.FLOAT
+STORED = {np.dtype(np.float32): FLOAT, np.dtype(np.int8): TensorProto.INT8}
+Weight = NDArray[np.float32] | NDArray[np.int8]
 
 
 class WeightFile:
@@ -22,19 +24,18 @@ class WeightFile:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._offsets: dict[str, tuple[int, NDArray[np.float32]]] = {}
+        self._offsets: dict[str, tuple[int, Weight]] = {}
         self._size = 0
 
-    def add(self, name: str, array: NDArray[np.float32]) -> TensorProto:
+    def add(self, name: str, array: Weight) -> TensorProto:
         """A tensor that refers to `array` in the file; the same name must bring the same array."""
-        array = np.ascontiguousarray(array, np.float32)
         if name not in self._offsets:
             self._offsets[name] = (self._size, array)
             self._size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
         offset, stored = self._offsets[name]
         if not np.array_equal(stored, array):
             raise ValueError(f"weight {name!r} is added twice with different values")
-        tensor = TensorProto(name=name, data_type=FLOAT, dims=array.shape)
+        tensor = TensorProto(name=name, data_type=STORED[array.dtype], dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         for key, value in (
             ("location", self.location),
@@ -45,10 +46,12 @@ class WeightFile:
         return tensor
 
     def write(self, path: Path) -> None:
-        """Write all weights, little-endian float32, each at a multiple of 64 bytes."""
+        """Write all weights, little-endian, each at a multiple of 64 bytes."""
         buffer = bytearray(self._size)
         for offset, array in self._offsets.values():
-            buffer[offset : offset + array.nbytes] = array.astype("<f4").tobytes()
+            buffer[offset : offset + array.nbytes] = array.astype(
+                array.dtype.newbyteorder("<")
+            ).tobytes()
         path.write_bytes(buffer)
 
 
@@ -78,7 +81,11 @@ class GraphBuilder:
                         names[place] = name
         self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
 
-    def weight(self, name: str, array: NDArray[np.float32]) -> str:
+    def linear(self, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
+        """X [..., in] times the trained matrix [in, out]."""
+        return self.op("MatMul", x, self.weight(name, matrix), scope=scope)
+
+    def weight(self, name: str, array: Weight) -> str:
         """A trained weight, kept in the weight file."""
         if name not in self._initializers:
             self._initializers[name] = self._weights.add(name, array)

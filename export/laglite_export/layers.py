@@ -18,7 +18,7 @@ VECTOR = 16  # float32 numbers in the widest vector of a CPU
 
 def linear(g: GraphBuilder, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
     """X times the transpose of a torch weight [out, in]; x is [..., in]."""
-    return g.op("MatMul", x, g.weight(name, matrix.T), scope=scope)
+    return g.linear(x, name, matrix.T, scope)
 
 
 def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from laglite.spec import ModelSpec
-from laglite_export.graph_builder import GraphBuilder, WeightFile
+from laglite_export.graph_builder import GraphBuilder
 from laglite_export.layers import (
     Weights,
     attention_output,
@@ -22,10 +22,9 @@ from laglite_export.layers import (
 
 
 def build_prefill(
-    spec: ModelSpec, weights: Weights, file: WeightFile, metadata: Mapping[str, str]
+    g: GraphBuilder, spec: ModelSpec, weights: Weights, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
-    g = GraphBuilder("prefill", file)
     half = spec.head_dim // 2
     tokens = g.input("tokens", ("series", "context", spec.num_features))
     x = embed(g, tokens, weights)

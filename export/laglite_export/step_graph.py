@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from laglite.spec import ModelSpec
-from laglite_export.graph_builder import GraphBuilder, WeightFile
+from laglite_export.graph_builder import GraphBuilder
 from laglite_export.layers import (
     Weights,
     attention_output,
@@ -25,10 +25,9 @@ LEAST_SCORE = -80.0  # below the highest: a share of 1.8e-35
 
 
 def build_step(
-    spec: ModelSpec, weights: Weights, file: WeightFile, metadata: Mapping[str, str]
+    g: GraphBuilder, spec: ModelSpec, weights: Weights, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
-    g = GraphBuilder("step", file)
     heads, dim = spec.num_heads, spec.head_dim
     tokens = g.input("tokens", ("paths", spec.num_features))
     x = embed(g, tokens, weights)

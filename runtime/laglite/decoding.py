@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,43 +21,61 @@ from laglite.tokens import Prompt, static_features
 Array = NDArray[np.float32]
 
 
-def prefill(
-    backend: Backend, prompt: Prompt, rotary: tuple[Array, Array]
-) -> tuple[Arguments, PromptCache]:
-    """Run the prompt once, at the first positions of `rotary`, the whole sequence's tables.
+@dataclass(frozen=True)
+class PathRequest:
+    """What one series' sample paths follow from.
 
-    Returns the head's arguments [tokens] and the prompt's cache.
+    `known` [horizon - 1, calendar + covariates] belongs to the tokens of the forecast's own steps
+    (see `tokens.known_features`), `noise` decides the draws.
     """
-    cos, sin = (table[: len(prompt.tokens)] for table in rotary)
-    arguments, caches = backend.prefill(prompt.tokens[None], cos, sin)
-    return {name: values[0] for name, values in arguments.items()}, caches[0]
+
+    prompt: Prompt
+    known: Array
+    noise: Noise
+    nonnegative: bool
+
+    def rotary(self, spec: ModelSpec) -> tuple[Array, Array]:
+        """Rotary rows of the prompt's positions and the horizon's."""
+        return rotary_tables(spec, len(self.prompt.tokens) + self.noise.horizon - 1)
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """A prompt's head arguments, [tokens] each, and its cache."""
+
+    arguments: Arguments
+    cache: PromptCache
+
+
+def prefill(
+    backend: Backend, prompts: Sequence[Prompt], rotary: tuple[Array, Array]
+) -> list[Prefilled]:
+    """Run prompts of one length together, at the first positions of `rotary`."""
+    cos, sin = (table[: len(prompts[0].tokens)] for table in rotary)
+    tokens = np.stack([prompt.tokens for prompt in prompts])  # [series, context, features]
+    arguments, caches = backend.prefill(tokens, cos, sin)
+    return [
+        Prefilled({name: values[row] for name, values in arguments.items()}, cache)
+        for row, cache in enumerate(caches)
+    ]
 
 
 def sample_paths(
-    backend: Backend,
-    spec: ModelSpec,
-    prompt: Prompt,
-    known: Array,
-    noise: Noise,
-    *,
-    nonnegative: bool,
-    shards: int,
+    backend: Backend, spec: ModelSpec, request: PathRequest, prefilled: Prefilled, shards: int
 ) -> tuple[Array, Array | None]:
     """Draw sample paths after a prompt.
 
-    `known` [horizon - 1, calendar + covariates] belongs to the tokens of the forecast's own steps
-    (see `tokens.known_features`), `noise` decides the draws. Paths are split over `shards` threads,
-    which does not change them. Returns float32 [paths, horizon] in data units, and, from noise with
-    fine draws, the draws [horizon, draws] of every path's distribution at each step. Raises
-    LagliteError if the model yields values that are not finite.
+    Paths are split over `shards` threads, which does not change them. Returns float32
+    [paths, horizon] in data units, and, from noise with fine draws, the draws [horizon, draws] of
+    every path's distribution at each step. Raises LagliteError if the model yields values that are
+    not finite.
     """
-    rotary = rotary_tables(spec, len(prompt.tokens) + noise.horizon - 1)
-    arguments, cache = prefill(backend, prompt, rotary)
-    last = {name: values[-1] for name, values in arguments.items()}
+    noise, prompt = request.noise, request.prompt
+    rotary = request.rotary(spec)
 
     def run(part: slice) -> tuple[Array, Array]:
-        decoder = backend.decoder(cache, part.stop - part.start, noise.horizon - 1)
-        return _decode(decoder, spec, prompt, last, known, noise, part, rotary, nonnegative)
+        decoder = backend.decoder(prefilled.cache, part.stop - part.start, noise.horizon - 1)
+        return _decode(decoder, spec, request, prefilled.arguments, part, rotary)
 
     parts = noise.parts(shards)
     if len(parts) == 1:
@@ -64,10 +84,11 @@ def sample_paths(
         with ThreadPoolExecutor(len(parts)) as pool:
             pieces, fine_pieces = zip(*pool.map(run, parts), strict=True)
         scaled, fine = np.concatenate(pieces), np.concatenate(fine_pieces, axis=2)
-    samples = _to_data(scaled, spec, prompt, nonnegative)
+    samples = _to_data(scaled, spec, prompt, request.nonnegative)
     if not fine.size:
         return samples, None
-    return samples, _to_data(fine.reshape(noise.horizon, -1), spec, prompt, nonnegative)
+    marginals = fine.reshape(noise.horizon, -1)
+    return samples, _to_data(marginals, spec, prompt, request.nonnegative)
 
 
 def _to_data(scaled: Array, spec: ModelSpec, prompt: Prompt, nonnegative: bool) -> Array:
@@ -85,21 +106,19 @@ def _to_data(scaled: Array, spec: ModelSpec, prompt: Prompt, nonnegative: bool) 
 def _decode(
     decoder: Decoder,
     spec: ModelSpec,
-    prompt: Prompt,
-    last: Arguments,
-    known: Array,
-    noise: Noise,
+    request: PathRequest,
+    prompted: Arguments,
     part: slice,
     rotary: tuple[Array, Array],
-    nonnegative: bool,
 ) -> tuple[Array, Array]:
     """One shard: returns scaled samples [paths, horizon], fine draws [horizon, draws, paths]."""
+    prompt, noise = request.prompt, request.noise
     horizon, paths = noise.horizon, part.stop - part.start
     head, window, count = HEADS[spec.head], prompt.window, len(prompt.tokens)
-    floor = window.to_scaled(np.zeros(1))[0] if nonnegative else -np.inf
+    floor = window.to_scaled(np.zeros(1))[0] if request.nonnegative else -np.inf
     history = PathHistory(spec, prompt, paths, horizon)
     fill_static(decoder.tokens, spec, prompt)
-    arguments = {name: np.broadcast_to(value, paths) for name, value in last.items()}
+    arguments = {name: np.broadcast_to(values[-1], paths) for name, values in prompted.items()}
     fine: list[Array] = []
     state: NDArray[np.float64] | None = None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
@@ -112,7 +131,7 @@ def _decode(
             state = np.maximum(draws, floor)
             history.append(state)
             if step + 1 < horizon:
-                history.write_tokens(decoder.tokens, known[step])
+                history.write_tokens(decoder.tokens, request.known[step])
                 arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
     return history.drawn, np.array(fine, np.float32).reshape(horizon, -1, paths)
 

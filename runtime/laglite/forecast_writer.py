@@ -5,18 +5,61 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from laglite.atomic_file import replacing
 from laglite.errors import InputError, missing
 from laglite.forecast import Forecast, quantile_label
-from laglite.frequency import format_timestamps
+from laglite.frequency import Timestamps, format_timestamps
 
 FORMATS = (".csv", ".json", ".parquet")
+
+
+class Written(Protocol):
+    """What is written of a forecast."""
+
+    @property
+    def item_id(self) -> str | None: ...
+    @property
+    def freq(self) -> str | None: ...
+    @property
+    def index(self) -> Timestamps | None: ...
+    @property
+    def prediction_length(self) -> int: ...
+    @property
+    def mean(self) -> NDArray[np.floating]: ...
+    def quantile(self, level: float, /) -> NDArray[np.floating]: ...
+
+
+@dataclass(frozen=True)
+class ForecastSummary:
+    """A forecast's mean and some quantiles without its paths, to keep many in memory."""
+
+    item_id: str | None
+    freq: str | None
+    index: Timestamps | None
+    mean: NDArray[np.floating]
+    quantiles: Mapping[float, NDArray[np.floating]]
+
+    @classmethod
+    def of(cls, forecast: Forecast, levels: Sequence[float]) -> ForecastSummary:
+        """The summary of a forecast for `levels`, the only ones that can then be written."""
+        quantiles = {level: forecast.quantile(level) for level in levels}
+        return cls(forecast.item_id, forecast.freq, forecast.index, forecast.mean, quantiles)
+
+    @property
+    def prediction_length(self) -> int:
+        return len(self.mean)
+
+    def quantile(self, level: float, /) -> NDArray[np.floating]:
+        """Values [horizon] at one of the levels."""
+        return self.quantiles[level]
 
 
 def check_output(path: str | None) -> None:
@@ -34,7 +77,7 @@ def check_output(path: str | None) -> None:
         _pyarrow()
 
 
-def render_csv(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> str:
+def render_csv(forecasts: Sequence[Written], quantiles: Sequence[float]) -> str:
     """The forecasts as CSV text: [unique_id,] ds (or step), mean, one column a quantile."""
     table = columns(forecasts, quantiles)
     text = io.StringIO()
@@ -45,7 +88,7 @@ def render_csv(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> str
     return text.getvalue()
 
 
-def write_forecasts(path: str, forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> None:
+def write_forecasts(path: str, forecasts: Sequence[Written], quantiles: Sequence[float]) -> None:
     """Write to `path` in the format of its ending. Raises InputError if it cannot be written."""
     target = Path(path)
     with replacing(target) as temporary:
@@ -63,7 +106,7 @@ def write_forecasts(path: str, forecasts: Sequence[Forecast], quantiles: Sequenc
             pq.write_table(pa.table(table), temporary)
 
 
-def columns(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> dict[str, Any]:
+def columns(forecasts: Sequence[Written], quantiles: Sequence[float]) -> dict[str, Any]:
     """One list a column, all forecasts one after the other."""
     table: dict[str, Any] = {}
     if any(forecast.item_id is not None for forecast in forecasts):
@@ -81,7 +124,7 @@ def columns(forecasts: Sequence[Forecast], quantiles: Sequence[float]) -> dict[s
     return table
 
 
-def _record(forecast: Forecast, quantiles: Sequence[float]) -> dict[str, Any]:
+def _record(forecast: Written, quantiles: Sequence[float]) -> dict[str, Any]:
     table = columns([forecast], quantiles)
     when = "ds" if "ds" in table else "step"
     return {

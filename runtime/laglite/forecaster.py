@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from laglite.arguments import as_history, as_seed, for_each, whole_number
 from laglite.backends import Backend, open_backend
+from laglite.batch import chunks, sample_many
 from laglite.bundle import Bundle, locate, open_bundle
 from laglite.covariates import as_covariates
-from laglite.decoding import prefill, sample_paths
+from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.errors import InputError, LagliteError, LagliteWarning
 from laglite.forecast import Forecast, Score
 from laglite.frequency import timestamps
@@ -24,9 +28,6 @@ from laglite.randomness import IndependentNoise, LatticeNoise, Noise, fresh_seed
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode, known_features
-from laglite.window import Window
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Forecaster:
@@ -93,25 +94,38 @@ class Forecaster:
         history = as_history(target, item_id)
         context = self._context(context_length, horizon)
         axis = self._axis(start, freq)
-        spec = self.spec
         given = self._covariates(covariates, len(history), horizon)
-        prompt = encode(spec, history, axis, context, covariates=given)
-        seed = fresh_seed() if seed is None else _seed(seed)
-        samples, marginals = sample_paths(
-            self.backend,
-            spec,
-            prompt,
-            known_features(spec, axis, prompt.covariates, len(history), horizon - 1),
-            self._noise(seed, prompt.window, horizon, num_samples, refine),
-            nonnegative=nonnegative,
-            shards=self._threads,
+        seed = fresh_seed() if seed is None else as_seed(seed)
+        series = _Series(history, axis, given, item_id)
+        request = self._request(
+            series, horizon, context, num_samples, seed, nonnegative=nonnegative, refine=refine
         )
-        first = None
-        if axis.start is not None and axis.freq is not None:
-            first = timestamps(axis.start, axis.freq, len(history), 1)[0]
-        return Forecast(
-            samples, first, axis.freq, item_id, axis.start, len(history), marginals=marginals
-        )
+        (prefilled,) = prefill(self.backend, [request.prompt], request.rotary(self.spec))
+        paths = sample_paths(self.backend, self.spec, request, prefilled, self._threads)
+        return series.forecast(*paths)
+
+    def _request(
+        self,
+        series: _Series,
+        horizon: int,
+        context: int,
+        paths: int,
+        seed: int,
+        *,
+        nonnegative: bool,
+        refine: bool,
+    ) -> PathRequest:
+        """Encode a series; raises InputError if its window holds no value."""
+        spec, history, axis = self.spec, series.history, series.axis
+        prompt = encode(spec, history, axis, context, covariates=series.covariates)
+        known = known_features(spec, axis, prompt.covariates, len(history), horizon - 1)
+        noise: Noise
+        if refine:
+            draws = HEADS[spec.head].fine_draws
+            noise = LatticeNoise(seed, prompt.window, horizon, paths, draws)
+        else:
+            noise = IndependentNoise(path_uniforms(seed, prompt.window, horizon, paths))
+        return PathRequest(prompt, known, noise, nonnegative)
 
     def predict_batch(
         self,
@@ -126,40 +140,57 @@ class Forecaster:
         seed: int | None = None,
         nonnegative: bool = False,
         refine: bool = True,
-        item_ids: Sequence[str] | None = None,
+        item_ids: Sequence[str | None] | None = None,
     ) -> list[Forecast]:
         """Forecast several series of any lengths; see `predict`.
 
         `start` is one time for all or a list with one for each, and so is `freq`; `covariates` is
         a list with one array for each. With a seed, each series gets the very samples it would
-        get alone.
+        get alone. Prompts are encoded together and each thread decodes a series of its own, a
+        bounded number of series at a time. Raises InputError, before anything is forecast, that
+        names the series.
         """
+        horizon = whole_number("horizon", horizon)
+        num_samples = whole_number("num_samples", num_samples)
         count = len(targets)
         starts = for_each("start", start, count)
         freqs = for_each("freq", freq, count)
         names = for_each("item_ids", item_ids, count)
         known = for_each("covariates", covariates, count)
-        seed = fresh_seed() if seed is None else seed
-        forecasts = []
+        seed = fresh_seed() if seed is None else as_seed(seed)
+        context = self._context(context_length, horizon)
+        series = []
         for row, target in enumerate(targets):
-            try:
-                forecast = self.predict(
-                    target,
-                    horizon=horizon,
-                    start=starts[row],
-                    freq=freqs[row],
-                    covariates=known[row],
-                    num_samples=num_samples,
-                    context_length=context_length,
-                    seed=seed,
-                    nonnegative=nonnegative,
-                    refine=refine,
-                    item_id=names[row],
-                )
-            except InputError as error:
-                name = row if names[row] is None else repr(names[row])
-                raise InputError(f"series {name}: {error}") from error
-            forecasts.append(forecast)
+            with _naming(names[row], row):
+                history = as_history(target)
+                axis = self._axis(starts[row], freqs[row])
+                given = self._covariates(known[row], len(history), horizon)
+            series.append(_Series(history, axis, given, names[row]))
+        if count < self._threads:  # too few to keep every thread busy
+            each, shards = 1, self._threads
+        else:
+            each, shards = self._threads, 1
+        forecasts: list[Forecast] = []
+        with ThreadPoolExecutor(each) as pool:
+            for part in chunks(self.spec, context, count, each):
+                requests = []
+                for row in part:
+                    with _naming(names[row], row):
+                        requests.append(
+                            self._request(
+                                series[row],
+                                horizon,
+                                context,
+                                num_samples,
+                                seed,
+                                nonnegative=nonnegative,
+                                refine=refine,
+                            )
+                        )
+                paths = sample_many(self.backend, self.spec, requests, pool, shards)
+                forecasts += [
+                    series[row].forecast(*one) for row, one in zip(part, paths, strict=True)
+                ]
         return forecasts
 
     def score(
@@ -185,8 +216,8 @@ class Forecaster:
         given = self._covariates(covariates, len(values), len(known))
         prompt = encode(self.spec, values, axis, context, known[:-1], given)
         rotary = rotary_tables(self.spec, len(prompt.tokens))
-        arguments, _ = prefill(self.backend, prompt, rotary)
-        params = {name: each[-len(known) :] for name, each in arguments.items()}
+        (prefilled,) = prefill(self.backend, [prompt], rotary)
+        params = {name: each[-len(known) :] for name, each in prefilled.arguments.items()}
         if not all(np.isfinite(each).all() for each in params.values()):
             raise LagliteError(
                 "the model's distributions are not finite; the observed values may be too many "
@@ -202,12 +233,6 @@ class Forecaster:
             np.where(gone, np.nan, head.log_prob(params, there, window)),
             np.where(gone, np.nan, head.cdf(params, there, window)),
         )
-
-    def _noise(self, seed: int, window: Window, horizon: int, paths: int, refine: bool) -> Noise:
-        """What decides the draws of one forecast."""
-        if not refine:
-            return IndependentNoise(path_uniforms(seed, window, horizon, paths))
-        return LatticeNoise(seed, window, horizon, paths, HEADS[self.spec.head].fine_draws)
 
     def _context(self, context_length: int | None, horizon: int) -> int:
         """The prompt's length, checked to fit the model together with the horizon."""
@@ -266,68 +291,38 @@ class Forecaster:
         return TimeAxis()
 
 
+@dataclass(frozen=True)
+class _Series:
+    """A checked series: its values, times, covariates and name."""
+
+    history: NDArray[np.float64]
+    axis: TimeAxis
+    covariates: NDArray[np.float64] | None
+    item_id: str | None
+
+    def forecast(
+        self, samples: NDArray[np.float32], marginals: NDArray[np.float32] | None
+    ) -> Forecast:
+        """Its sample paths with their times."""
+        start, freq, length = self.axis.start, self.axis.freq, len(self.history)
+        first = None
+        if start is not None and freq is not None:
+            first = timestamps(start, freq, length, 1)[0]
+        return Forecast(samples, first, freq, self.item_id, start, length, marginals=marginals)
+
+
+@contextmanager
+def _naming(item_id: str | None, row: int) -> Iterator[None]:
+    """Put the series' name before what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        name = row if item_id is None else repr(item_id)
+        raise InputError(f"series {name}: {error}") from error
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def whole_number(name: str, value: Any) -> int:
-    """`value` as an int of at least 1. Raises InputError that names the argument."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    return number
-
-
-def _seed(value: Any) -> int:
-    """`value` as an int. Raises InputError."""
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise InputError(f"seed must be a whole number, not {value!r}") from error
-
-
-def as_history(
-    target: ArrayLike, name: str | None = None, *, may_be_missing: bool = False
-) -> NDArray[np.float64]:
-    """Checked values [length], float64 with NaN where missing.
-
-    Raises InputError for other shapes and types, infinite values, and nothing observed.
-    """
-    label = "target" if name is None else repr(name)
-    if isinstance(target, np.ma.MaskedArray):
-        target = np.ma.filled(target.astype(np.float64), np.nan)
-    try:
-        values = np.asarray(target)
-        if values.dtype.kind == "O":  # such as a list with None for missing values
-            values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{label}: values must be numbers, NaN where missing ({error})") from error
-    if values.dtype.kind not in "fiu":
-        raise InputError(f"{label}: values must be numbers, NaN where missing, not {values.dtype}")
-    values = values.astype(np.float64)
-    if values.ndim != 1:
-        raise InputError(f"{label}: a series is 1-D, not of shape {values.shape}")
-    if len(values) == 0:
-        raise InputError(f"{label}: the series is empty")
-    beyond = np.abs(values) > FLOAT32_MAX
-    if beyond.any():
-        row = int(beyond.argmax())
-        raise InputError(f"{label}: value {row} is {values[row]}, beyond what float32 can hold")
-    if np.isnan(values).all() and not may_be_missing:
-        raise InputError(f"{label}: all {len(values)} values are missing")
-    return values
-
-
-def for_each(name: str, value: Any, count: int) -> Sequence[Any]:
-    """One value for every series, from one for all or a sequence of them."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        if len(value) != count:
-            raise InputError(f"{name} has {len(value)} entries for {count} series")
-        return list(value)
-    return [value] * count

@@ -129,11 +129,12 @@ def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
     count = len(prompt.tokens)
     paths, steps = case.futures.shape
     cos, sin = rotary_tables(spec, count + steps - 1)
-    found, cache = prefill(backend, prompt, (cos, sin))
+    (start,) = prefill(backend, [prompt], (cos, sin))
     prefilled = max(
-        _difference(found[name], expected[0, :count]) for name, expected in case.arguments.items()
+        _difference(start.arguments[name], expected[0, :count])
+        for name, expected in case.arguments.items()
     )
-    decoder = backend.decoder(cache, paths, steps - 1)
+    decoder = backend.decoder(start.cache, paths, steps - 1)
     history = PathHistory(spec, prompt, paths, steps)
     fill_static(decoder.tokens, spec, prompt)
     known = known_features(spec, axis, prompt.covariates, len(case.history), steps - 1)

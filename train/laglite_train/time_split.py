@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from laglite.arguments import as_history
 from laglite.errors import InputError
-from laglite.forecaster import as_history
 from laglite.reading import InputSeries
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis

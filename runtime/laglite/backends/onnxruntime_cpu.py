@@ -27,8 +27,8 @@ class OnnxRuntimeCpu:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
         self._spec = bundle.spec
-        self._prefill = _session(str(files.prefill), threads, traces and traces / "prefill")
-        self._step = _session(str(files.step), 1, traces and traces / "step")
+        self._prefill = _session(files.prefill, precision, threads, traces and traces / "prefill")
+        self._step = _session(files.step, precision, 1, traces and traces / "step")
         self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
 
     def end_traces(self) -> dict[str, Path]:
@@ -121,7 +121,7 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(path: str, threads: int, trace: Path | None) -> Any:
+def _session(path: Path, precision: str, threads: int, trace: Path | None) -> Any:
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -131,7 +131,11 @@ def _session(path: str, threads: int, trace: Path | None) -> Any:
     if trace is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(trace)
+    # It would join a product with the sum after it, and hide the product from the 8-bit kernels.
+    disabled = ["MatMulAddFusion"] if precision == "int8" else []
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+        )
     except Exception as error:  # onnxruntime's own exceptions share no public base class
         raise BackendError(f"{path}: onnxruntime cannot load this graph: {error}") from error

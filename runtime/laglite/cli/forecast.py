@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
+from laglite.bundle import MANIFEST
 from laglite.cli.model_options import model_options, note
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
 from laglite.forecast import Forecast, parse_quantile
-from laglite.forecast_writer import check_output, render_csv, write_forecasts
+from laglite.forecast_parts import ForecastParts
+from laglite.forecast_writer import (
+    ForecastSummary,
+    check_output,
+    render_csv,
+    write_forecasts,
+)
 from laglite.forecaster import Forecaster
 from laglite.plotting import require_matplotlib, save_fan_charts
 from laglite.randomness import fresh_seed
-from laglite.reading import Columns, InputSeries, covariates_over, read_series
+from laglite.reading import (
+    Columns,
+    InputSeries,
+    count_streamed,
+    covariates_over,
+    read_series,
+    stream_series,
+)
+from laglite.version import __version__
 
 MOST_PANELS = 12
+SERIES_A_BATCH = 64
+SERIES_A_PART = 1024  # of a file that is read and written bit by bit
 
 
 def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[float, ...]:
@@ -73,27 +94,31 @@ def forecast(
     precision: str,
     threads: int | None,
 ) -> None:
-    """Forecast every series of INPUT, a CSV or Parquet file, or - for CSV on stdin."""
+    """Forecast every series of INPUT, a CSV or Parquet file, or - for CSV on stdin.
+
+    Files of more than 1,024 series in the Parquet series format are read and written bit by bit;
+    after an interruption the same command goes on where it was.
+    """
     check_output(output)
     if plot is not None:
         _check_plot(plot)
+    run = _Run(source, columns, horizon, samples, context, quantiles, nonnegative)
+    total = count_streamed(source)
+    if output is not None and output != "-" and total > SERIES_A_PART:
+        if plot is not None:
+            raise InputError(f"--plot draws files of at most {SERIES_A_PART} series, not {total:,}")
+        forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
+        _forecast_in_parts(run, forecaster, precision, Path(output), total, seed)
+        return
     series = read_series(source, columns, freq, note)
-    known = [covariates_over(one, horizon, source, columns.covariates) for one in series]
+    covariates = run.covariates(series)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     seed = fresh_seed() if seed is None else seed
-    forecasts = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", LagliteWarning)
-        for one, ahead in zip(_progress(series), known, strict=True):
-            forecasts.append(
-                _forecast_one(
-                    forecaster, source, one, ahead, horizon, samples, context, seed, nonnegative
-                )
-            )
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        note(f"Warning: {message}")
+    drawn = 0 if plot is None else MOST_PANELS
+    with _progress(len(series)) as bar:
+        shown, forecasts = run.forecast(forecaster, series, covariates, seed, bar, keep=drawn)
     if plot is not None:
-        save_fan_charts(plot, forecasts[:MOST_PANELS], [one.values for one in series[:MOST_PANELS]])
+        save_fan_charts(plot, shown, [one.values for one in series[: len(shown)]])
         if len(series) > MOST_PANELS:
             note(f"{plot}: shows the first {MOST_PANELS} of {len(series)} series")
     if output is None or output == "-":
@@ -102,32 +127,114 @@ def forecast(
         write_forecasts(output, forecasts, quantiles)
 
 
-def _forecast_one(
-    forecaster: Forecaster,
-    source: str,
-    one: InputSeries,
-    covariates: NDArray[np.float64] | None,
-    horizon: int,
-    samples: int,
-    context: int | None,
-    seed: int,
-    nonnegative: bool,
-) -> Forecast:
-    try:
-        return forecaster.predict(
-            one.values,
-            horizon=horizon,
-            start=one.start,
-            freq=None if one.start is None or one.freq is None else one.freq.alias,
-            covariates=covariates,
-            num_samples=samples,
-            context_length=context,
-            seed=seed,
-            nonnegative=nonnegative,
-            item_id=one.item_id,
-        )
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+@dataclass(frozen=True)
+class _Run:
+    """What is to be forecast of every series of a source, and how."""
+
+    source: str
+    columns: Columns
+    horizon: int
+    samples: int
+    context: int | None
+    quantiles: tuple[float, ...]
+    nonnegative: bool
+    said: set[str] = field(default_factory=set)
+
+    def covariates(self, series: Sequence[InputSeries]) -> list[NDArray[np.float64] | None]:
+        names = self.columns.covariates
+        return [covariates_over(one, self.horizon, self.source, names) for one in series]
+
+    def forecast(
+        self,
+        forecaster: Forecaster,
+        series: Sequence[InputSeries],
+        covariates: Sequence[NDArray[np.float64] | None],
+        seed: int,
+        bar: _Bar,
+        keep: int = 0,
+    ) -> tuple[list[Forecast], list[ForecastSummary]]:
+        """The first `keep` forecasts with their paths, and all without; a batch at a time."""
+        kept: list[Forecast] = []
+        summaries: list[ForecastSummary] = []
+        for begin in range(0, len(series), SERIES_A_BATCH):
+            part = slice(begin, begin + SERIES_A_BATCH)
+            forecasts = self._batch(forecaster, series[part], covariates[part], seed)
+            kept += forecasts[: keep - len(kept)]
+            summaries += [ForecastSummary.of(one, self.quantiles) for one in forecasts]
+            bar.advance(len(forecasts))
+        return kept, summaries
+
+    def _batch(
+        self,
+        forecaster: Forecaster,
+        series: Sequence[InputSeries],
+        covariates: Sequence[NDArray[np.float64] | None],
+        seed: int,
+    ) -> list[Forecast]:
+        """Forecasts of some series; each warning is said once a run."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", LagliteWarning)
+            try:
+                forecasts = forecaster.predict_batch(
+                    [one.values for one in series],
+                    horizon=self.horizon,
+                    start=[one.start for one in series],
+                    freq=[
+                        None if one.start is None or one.freq is None else one.freq.alias
+                        for one in series
+                    ],
+                    covariates=covariates,
+                    num_samples=self.samples,
+                    context_length=self.context,
+                    seed=seed,
+                    nonnegative=self.nonnegative,
+                    item_ids=[one.item_id for one in series],
+                )
+            except InputError as error:
+                raise InputError(f"{self.source}: {error}") from error
+        for message in dict.fromkeys(str(warning.message) for warning in caught):
+            if message not in self.said:
+                note(f"Warning: {message}")
+                self.said.add(message)
+        return forecasts
+
+    def plan(self, forecaster: Forecaster, precision: str) -> dict[str, Any]:
+        """What parts of one run have in common."""
+        file = Path(self.source).stat()
+        return {
+            "input": {"bytes": file.st_size, "modified": file.st_mtime_ns},
+            "model": hashlib.sha256((forecaster.bundle.path / MANIFEST).read_bytes()).hexdigest(),
+            "version": __version__,
+            "precision": precision,
+            "horizon": self.horizon,
+            "samples": self.samples,
+            "context": self.context,
+            "quantiles": list(self.quantiles),
+            "nonnegative": self.nonnegative,
+            "covariates": list(self.columns.covariates),
+            "series_a_part": SERIES_A_PART,
+        }
+
+
+def _forecast_in_parts(
+    run: _Run, forecaster: Forecaster, precision: str, output: Path, total: int, seed: int | None
+) -> None:
+    """Forecast a file too long to hold at once; what a run before has finished is kept."""
+    parts = ForecastParts(output, run.plan(forecaster, precision), seed)
+    count = -(-total // SERIES_A_PART)
+    done = sum(parts.path(number).exists() for number in range(count))
+    if done:
+        note(f"{parts.folder}: {done} of {count} parts were finished before; going on")
+    with _progress(total) as bar:
+        for number, series in enumerate(stream_series(run.source, run.columns, SERIES_A_PART)):
+            path = parts.path(number)
+            if path.exists():
+                bar.advance(len(series))
+                continue
+            covariates = run.covariates(series)
+            _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, bar)
+            write_forecasts(str(path), forecasts, run.quantiles)
+    parts.join(count)
 
 
 def _check_plot(plot: Path) -> None:
@@ -138,8 +245,22 @@ def _check_plot(plot: Path) -> None:
     require_matplotlib()  # before anything is computed
 
 
-def _progress(series: list[InputSeries]) -> Iterable[InputSeries]:
-    """A bar on a terminal, for more than one series."""
-    if len(series) == 1 or not sys.stderr.isatty():
-        return series
-    return track(series, description="forecasting", console=Console(stderr=True), transient=True)
+class _Bar:
+    """Advances a bar on a terminal, for more than one series; else nothing."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._task = None if progress is None else progress.add_task("forecasting", total=total)
+
+    def advance(self, count: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task, count)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[_Bar]:
+    if total == 1 or not sys.stderr.isatty():
+        yield _Bar(None, total)
+        return
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        yield _Bar(progress, total)

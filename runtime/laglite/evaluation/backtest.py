@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from laglite.arguments import as_history, for_each
 from laglite.errors import InputError
 from laglite.evaluation.metrics import (
     DECILES,
@@ -26,7 +27,7 @@ from laglite.evaluation.seasonal_naive import (
 )
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecast import Forecast
-from laglite.forecaster import Forecaster, as_history, for_each
+from laglite.forecaster import Forecaster
 from laglite.frequency import parse_frequency, parse_timestamp
 from laglite.reading import InputSeries
 from laglite.spec import ModelSpec

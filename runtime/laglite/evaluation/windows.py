@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from laglite.arguments import as_history, whole_number
 from laglite.errors import InputError
 from laglite.evaluation.metrics import Array
 from laglite.evaluation.seasonal_naive import default_season
-from laglite.forecaster import as_history, whole_number
 from laglite.frequency import Frequency
 from laglite.reading import InputSeries
 from laglite.reading.columns import Note

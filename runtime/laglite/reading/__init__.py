@@ -2,6 +2,13 @@
 
 from laglite.reading.columns import Columns
 from laglite.reading.known_future import covariates_over
-from laglite.reading.series import InputSeries, read_series
+from laglite.reading.series import InputSeries, count_streamed, read_series, stream_series
 
-__all__ = ["Columns", "InputSeries", "covariates_over", "read_series"]
+__all__ = [
+    "Columns",
+    "InputSeries",
+    "count_streamed",
+    "covariates_over",
+    "read_series",
+    "stream_series",
+]

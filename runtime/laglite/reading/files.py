@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,13 +127,43 @@ def _split_header(
     return names, rows[1:]
 
 
-def _read_parquet(path: Path) -> Table:
+def read_row_groups(path: Path, rows: int) -> Iterator[Table]:
+    """A Parquet file as tables of at most `rows` rows, one after the other. Raises InputError."""
+    pa, _, pq = _pyarrow()
+    first = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=rows):
+                yield _arrow_table(path, pa.Table.from_batches([batch]), first)
+                first += batch.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
+def parquet_outline(path: Path) -> tuple[Sequence[str], int]:
+    """Names of a Parquet file's columns, and how many rows it has. Raises InputError."""
+    pa, _, pq = _pyarrow()
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read (no such file)")
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.schema_arrow.names, file.metadata.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
+
+
+def _pyarrow() -> tuple[Any, Any, Any]:
     try:
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise missing("pyarrow", "tables", "reading Parquet") from error
+    return pa, pc, pq
+
+
+def _read_parquet(path: Path) -> Table:
+    pa, _, pq = _pyarrow()
     if not path.is_file():
         raise InputError(f"{path}: cannot be read (no such file)")
     try:
@@ -142,13 +172,20 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
     if table.num_rows == 0:
         raise InputError(f"{path}: the table has no rows")
+    return _arrow_table(path, table, 0)
+
+
+def _arrow_table(path: Path, table: Any, first: int) -> Table:
+    """Cells of an Arrow table whose first row is row `first` of the file."""
+    pa, pc, _ = _pyarrow()
     cells, zones = [], {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if pa.types.is_timestamp(column.type) and column.type.tz is not None:
             zones[name] = column.type.tz
             column = pc.local_timestamp(column)  # noqa: PLW2901
         cells.append(_arrow_cells(pa, column))
-    return Table(str(path), table.column_names, cells, range(table.num_rows), zones)
+    rows = range(first, first + table.num_rows)
+    return Table(str(path), table.column_names, cells, rows, zones)
 
 
 def _arrow_cells(pa: Any, column: Any) -> Sequence[Any]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,13 @@ from laglite.frequency import (
     timestamps_at,
 )
 from laglite.reading.columns import Columns, Note, check_column, choose_columns
-from laglite.reading.files import Table, is_missing, read_table
+from laglite.reading.files import (
+    Table,
+    is_missing,
+    parquet_outline,
+    read_row_groups,
+    read_table,
+)
 
 SERIES_FORMAT = ("item_id", "start", "freq", "target")
 LONGEST_GRID = 1_000_000
@@ -81,6 +89,20 @@ def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> li
         )
         note(f"{table.source}: frequency {kinds}, from the timestamps")
     return series
+
+
+def count_streamed(path: str) -> int:
+    """How many series `stream_series` can read of a file bit by bit; 0 for other formats."""
+    if not path.endswith(".parquet"):
+        return 0
+    names, rows = parquet_outline(Path(path))
+    return rows if set(SERIES_FORMAT) <= set(names) else 0
+
+
+def stream_series(path: str, columns: Columns, count: int) -> Iterator[list[InputSeries]]:
+    """The series of a file in the Parquet series format, `count` at a time. Raises InputError."""
+    for table in read_row_groups(Path(path), count):
+        yield _from_series_format(table, columns.covariates)
 
 
 def _input_series(

@@ -1,0 +1,123 @@
+"""Quantisation: the layers' matrices and their inputs in 8 bits, with ranges measured beforehand.
+
+Ranges found anew for each batch would tie a path's numbers to the paths decoded beside it; fixed
+ones leave the same samples for any number of threads. Matrices have a scale for each column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from laglite.spec import ModelSpec
+from laglite.tokens import TimeAxis, encode
+from laglite_export.graph_builder import GraphBuilder, WeightFile
+from laglite_train.model import LagLlama
+from laglite_train.synthetic import draw_series
+
+# Products of one byte with and one without a sign are summed in pairs of 16 bits on x86 without
+# VNNI: 2 * 255 * 64 fits, larger weights would silently saturate there.
+WEIGHT_LEVELS = 64
+INPUT_LEVELS, INPUT_ZERO = 127, 128
+SERIES_A_FREQUENCY = 8
+FREQUENCIES = ("h", "D", "MS", "15min", "W", "YS")
+SEED = 0
+
+
+class Int8Builder(GraphBuilder):
+    """A graph whose matrices with known input ranges are 8-bit, as ONNX's QDQ pairs."""
+
+    def __init__(self, name: str, weights: WeightFile, ranges: Mapping[str, float]) -> None:
+        super().__init__(name, weights)
+        self._ranges = ranges
+        self._rounded: dict[str, str] = {}
+
+    def linear(self, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
+        """X [..., in] times matrix [in, out]."""
+        if name not in self._ranges:
+            return super().linear(x, name, matrix, scope)
+        if x not in self._rounded:  # several matrices may read one input
+            scale = np.float32(self._ranges[name] / INPUT_LEVELS)
+            unit = (
+                self.constant(f"{name}/input_scale", scale),
+                self.constant("input_zero", np.uint8(INPUT_ZERO)),
+            )
+            levels = self.op("QuantizeLinear", x, *unit, scope=scope)
+            self._rounded[x] = self.op("DequantizeLinear", levels, *unit, scope=scope)
+        whole, scales = quantise(matrix)
+        restored = self.op(
+            "DequantizeLinear",
+            self.weight(name, whole),
+            self.weight(f"{name}/scales", scales),
+            self.constant(f"zeros_{len(scales)}", np.zeros(len(scales), np.int8)),
+            scope=scope,
+            axis=1,
+        )
+        return self.op("MatMul", self._rounded[x], restored, scope=scope)
+
+
+def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Whole numbers [in, out] from -64 to 64, and what one is worth in each column [out]."""
+    largest = np.abs(matrix).max(axis=0)
+    scales = np.where(largest > 0, largest / WEIGHT_LEVELS, 1.0).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales
+
+
+def input_ranges(model: LagLlama) -> dict[str, float]:
+    """The largest magnitude of each layer matrix's inputs over synthetic series of every kind.
+
+    Keys are the names of weights in the graphs (see `layers`); matrices that are not there stay
+    float32: the embedding, whose features have unlike magnitudes, and the head.
+    """
+    largest: dict[str, float] = {}
+    hooks = []
+    blocks: Iterable[Any] = model.transformer["h"].children()
+    for layer, block in enumerate(blocks):
+        attention, mlp = f"h.{layer}.attn", f"h.{layer}.mlp"
+        for linear, names in (
+            (block.attn.q_proj, [f"{attention}.qk_0", f"{attention}.qk_1", f"{attention}.v"]),
+            (block.attn.c_proj, [f"{attention}.out"]),
+            (block.mlp.c_fc1, [f"{mlp}.gate", f"{mlp}.up"]),
+            (block.mlp.c_proj, [f"{mlp}.down"]),
+        ):
+            hooks.append(linear.register_forward_pre_hook(_keep_largest(names, largest)))
+    try:
+        with torch.no_grad():
+            for tokens in _calibration_tokens(model.spec):
+                model(torch.from_numpy(tokens)[None])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
+
+
+def _keep_largest(
+    names: list[str], largest: dict[str, float]
+) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        found = float(inputs[0].abs().max())
+        for name in names:
+            largest[name] = max(largest.get(name, 0.0), found)
+
+    return hook
+
+
+def _calibration_tokens(spec: ModelSpec) -> list[NDArray[np.float32]]:
+    """Prompts [tokens, features] of synthetic series at several frequencies."""
+    random = np.random.default_rng(SEED)
+    length = spec.max_lag + 2 * spec.context_length + 8
+    prompts = []
+    for freq in FREQUENCIES:
+        for _ in range(SERIES_A_FREQUENCY):
+            start = np.datetime64("2001-01-01T00:00:00", "us")
+            series = draw_series(random, length, freq, start).astype(np.float64)
+            if np.isnan(series[-spec.context_length :]).all():
+                continue
+            axis = TimeAxis.of(start, freq)
+            prompts.append(encode(spec, series, axis, spec.context_length).tokens)
+    return prompts
