@@ -1,0 +1,99 @@
+"""8-bit graphs: whole numbers where said, and forecasts that hardly change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from laglite import Forecaster
+from laglite.verification import verify
+from laglite_export.quantisation import WEIGHT_LEVELS, input_ranges, quantise
+from laglite_train.model import LagLlama
+
+LAYER_MATRICES = ("qk_0", "qk_1", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
+
+
+@given(
+    hnp.arrays(np.float32, (5, 3), elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False))
+)
+def test_a_matrix_is_kept_to_half_a_level_of_its_column(matrix: np.ndarray) -> None:
+    whole, scales = quantise(matrix)
+    assert whole.dtype == np.int8
+    assert np.abs(whole.astype(int)).max() <= WEIGHT_LEVELS
+    error = np.abs(whole * scales - matrix)
+    assert (error <= 0.5001 * scales + 1e-30).all()
+
+
+def test_pairs_of_products_fit_the_narrowest_sums_of_x86() -> None:
+    assert np.iinfo(np.int16).max >= 2 * 255 * WEIGHT_LEVELS
+
+
+def test_ranges_are_the_largest_inputs_that_the_layers_saw(small_spec: object) -> None:
+    torch.manual_seed(0)
+    model = LagLlama(small_spec)  # type: ignore[arg-type]
+    model.initialise()
+    seen: list[float] = []
+    layer = model.transformer["h"][1].mlp.c_proj  # type: ignore[index, union-attr]
+    hook = layer.register_forward_pre_hook(lambda _, x: seen.append(float(x[0].abs().max())))
+    ranges = input_ranges(model.eval())
+    hook.remove()
+    assert ranges["h.1.mlp.down"] == max(seen)
+    assert ranges["h.1.mlp.gate"] == ranges["h.1.mlp.up"]
+    assert len(ranges) == len(LAYER_MATRICES) * model.spec.num_layers
+    assert input_ranges(model) == ranges
+
+
+def test_layers_are_stored_in_bytes_embedding_and_head_in_full(tiny_bundle: Path) -> None:
+    for graph in ("prefill", "step"):
+        model = onnx.load(tiny_bundle / "int8" / f"{graph}.onnx")
+        kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+        for name in LAYER_MATRICES:
+            full = f"h.0.{name}" if "." in name else f"h.0.attn.{name}"
+            assert kinds[full] == onnx.TensorProto.INT8
+        for name in ("wte.weight", "head.weight"):
+            assert kinds[name] == onnx.TensorProto.FLOAT
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    sizes = [(tiny_bundle / kind / "weights.bin").stat().st_size for kind in ("int8", "fp32")]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
+def test_golden_bundles_pass_their_vectors_in_8_bits(golden_bundle: Path) -> None:
+    forecaster = Forecaster.load(golden_bundle, precision="int8", threads=1)
+    precision = forecaster.bundle.precision("int8")
+    largest = max(result.largest for result in verify(forecaster.bundle, forecaster.backend))
+    assert largest <= precision.tolerance
+    assert 1e-4 < precision.max_difference <= precision.tolerance  # not float32 by mistake
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_samples_in_8_bits_do_not_depend_on_threads(threads: int) -> None:
+    series = 100 + np.random.default_rng(0).standard_normal(300).cumsum()
+    one = Forecaster.load("nano", precision="int8", threads=1)
+    many = Forecaster.load("nano", precision="int8", threads=threads)
+    for refine in (True, False):
+        expected = one.predict(series, horizon=20, seed=1, num_samples=97, refine=refine)
+        found = many.predict(series, horizon=20, seed=1, num_samples=97, refine=refine)
+        np.testing.assert_array_equal(found.samples, expected.samples)
+
+
+@pytest.mark.parametrize("model", ["base", "nano"])
+def test_shipped_models_forecast_nearly_the_same_in_8_bits(model: str) -> None:
+    hours = np.arange(24 * 40)
+    noise = np.random.default_rng(0).normal(size=len(hours))
+    series = 100 + 30 * np.sin(2 * np.pi * hours / 24) + 3 * noise
+    times = {"start": "2024-01-01", "freq": "h"}
+    full, bytes_ = (
+        Forecaster.load(model, precision=precision).predict(series, horizon=24, seed=0, **times)  # type: ignore[arg-type]
+        for precision in ("fp32", "int8")
+    )
+    low, high = full.interval(0.8)
+    assert np.abs(bytes_.median - full.median).max() < 0.25 * (high - low).mean()
+    width = np.subtract(*bytes_.interval(0.8)[::-1]).mean()
+    assert width == pytest.approx((high - low).mean(), rel=0.2)
