@@ -13,6 +13,7 @@ from laglite_train.distributions import FLOAT32_EPS, LEAST_SHARE, LEAST_SLOPE, T
 
 Weights = Mapping[str, NDArray[np.float32]]
 RMS_EPS = 1e-5
+LEAST_SCORE = -70.0  # below a token's own: a share of at most 4e-31
 VECTOR = 16  # float32 numbers in the widest vector of a CPU
 
 
@@ -86,6 +87,16 @@ def query_key_value(
     values = linear(g, x, f"{scope}.v", value, scope)
     shape = g.shape(*lead, spec.num_heads, spec.head_dim)
     return queries, keys, g.op("Reshape", values, shape, scope=scope)
+
+
+def not_denormal(g: GraphBuilder, scores: str, own: str, scope: str) -> str:
+    """Scores [.., tokens] before a softmax, none more than 70 below a token's `own` [.., 1].
+
+    Shares too small for a normal number make a CPU's softmax several times slower, and those of
+    masked tokens are; raised to this bound they are as good as none in float32.
+    """
+    least = g.constant("least_score", np.array([LEAST_SCORE], np.float32))
+    return g.op("Max", scores, g.op("Add", own, least, scope=scope), scope=scope)
 
 
 def attention_output(g: GraphBuilder, x: str, mixed: str, layer: int, weights: Weights) -> str:

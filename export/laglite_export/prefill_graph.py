@@ -15,6 +15,7 @@ from laglite_export.layers import (
     embed,
     head,
     mlp,
+    not_denormal,
     query_key_value,
     rms_norm,
     widen_rotary,
@@ -39,8 +40,11 @@ def build_prefill(
             g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, context, dim]
             for part in query_key_value(g, normed, layer, spec, weights, rotary, leading=2)
         )
+        product = g.op("Mul", query, key, scope=scope)
+        own = g.op("ReduceSum", product, g.shape(-1), scope=scope, keepdims=1)
         key = g.op("Transpose", key, scope=scope, perm=[0, 1, 3, 2])
         scores = g.op("Add", g.op("MatMul", query, key, scope=scope), mask, scope=scope)
+        scores = not_denormal(g, scores, own, scope)
         share = g.op("Softmax", scores, scope=scope, axis=-1)
         mixed = g.op("MatMul", share, value, scope=scope)
         mixed = g.op("Transpose", mixed, scope=scope, perm=[0, 2, 1, 3])
