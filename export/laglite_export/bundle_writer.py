@@ -23,7 +23,7 @@ from laglite.verification import verify, write_cases
 from laglite.version import __version__
 from laglite_export.graph_builder import GraphBuilder, WeightFile
 from laglite_export.prefill_graph import build_prefill
-from laglite_export.quantisation import Int8Builder, input_ranges
+from laglite_export.quantisation import Int8Builder, balance
 from laglite_export.step_graph import build_step
 from laglite_export.vectors import make_cases
 from laglite_train.model import LagLlama
@@ -96,7 +96,7 @@ def _write_graphs(build: Path, model: LagLlama, name: str) -> None:
         key: tensor.detach().numpy().astype(np.float32)
         for key, tensor in model.state_dict().items()
     }
-    ranges = input_ranges(model)
+    balanced, ranges = balance(model, weights)
     for precision in PRECISIONS:
         folder = build / precision
         folder.mkdir()
@@ -108,12 +108,12 @@ def _write_graphs(build: Path, model: LagLlama, name: str) -> None:
         }
         file = WeightFile("weights.bin")
         for graph, build_graph in (("prefill", build_prefill), ("step", build_step)):
-            g = (
-                GraphBuilder(graph, file)
-                if precision == "fp32"
-                else Int8Builder(graph, file, ranges)
-            )
-            proto = build_graph(g, model.spec, weights, {**metadata, "laglite.graph": graph})
+            facts = {**metadata, "laglite.graph": graph}
+            if precision == "fp32":
+                proto = build_graph(GraphBuilder(graph, file), model.spec, weights, facts)
+            else:
+                g = Int8Builder(graph, file, ranges)
+                proto = build_graph(g, model.spec, balanced, facts)
             onnx.save(proto, folder / f"{graph}.onnx")
         file.write(folder / file.location)
         for graph in ("prefill", "step"):

@@ -24,6 +24,7 @@ from laglite_train.synthetic import draw_series
 # VNNI: 2 * 255 * 64 fits, larger weights would silently saturate there.
 WEIGHT_LEVELS = 64
 INPUT_LEVELS, INPUT_ZERO = 127, 128
+MIGRATION = 0.7  # the share, as a power, of an input's magnitude that its weights take over
 SERIES_A_FREQUENCY = 8
 FREQUENCIES = ("h", "D", "MS", "15min", "W", "YS")
 SEED = 0
@@ -68,24 +69,18 @@ def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     return np.rint(matrix / scales).astype(np.int8), scales
 
 
-def input_ranges(model: LagLlama) -> dict[str, float]:
-    """The largest magnitude of each layer matrix's inputs over synthetic series of every kind.
+def input_magnitudes(model: LagLlama) -> dict[str, NDArray[np.float32]]:
+    """The largest magnitude of each input [in] of the layers' matrices, over synthetic series.
 
-    Keys are the names of weights in the graphs (see `layers`); matrices that are not there stay
-    float32: the embedding, whose features have unlike magnitudes, and the head.
+    Keys are names of matrices in PyTorch.
     """
-    largest: dict[str, float] = {}
+    largest: dict[str, NDArray[np.float32]] = {}
     hooks = []
     blocks: Iterable[Any] = model.transformer["h"].children()
     for layer, block in enumerate(blocks):
-        attention, mlp = f"h.{layer}.attn", f"h.{layer}.mlp"
-        for linear, names in (
-            (block.attn.q_proj, [f"{attention}.qk_0", f"{attention}.qk_1", f"{attention}.v"]),
-            (block.attn.c_proj, [f"{attention}.out"]),
-            (block.mlp.c_fc1, [f"{mlp}.gate", f"{mlp}.up"]),
-            (block.mlp.c_proj, [f"{mlp}.down"]),
-        ):
-            hooks.append(linear.register_forward_pre_hook(_keep_largest(names, largest)))
+        for part in ("attn.q_proj", "attn.c_proj", "mlp.c_fc1", "mlp.c_proj"):
+            keep = _keep_largest(f"transformer.h.{layer}.{part}.weight", largest)
+            hooks.append(block.get_submodule(part).register_forward_pre_hook(keep))
     try:
         with torch.no_grad():
             for tokens in _calibration_tokens(model.spec):
@@ -96,13 +91,51 @@ def input_ranges(model: LagLlama) -> dict[str, float]:
     return largest
 
 
+def balance(
+    model: LagLlama, weights: Mapping[str, NDArray[np.float32]]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, float]]:
+    """Weights of the same function whose inputs suit one range, and these ranges.
+
+    A few inputs of `attn.c_proj` and `mlp.c_proj` are hundreds of times larger than the others, and
+    one step for all would round those away. So most of their magnitude moves to the weights behind
+    them (SmoothQuant, Xiao et al. 2023, eq. 4), and the matrix before is divided by it: values and
+    the ungated half are linear in it. Ranges are keyed by the names of weights in the graphs (see
+    `layers`); the embedding, whose features have unlike magnitudes, and the head have none and
+    stay float32.
+    """
+    magnitudes = input_magnitudes(model)
+    balanced, ranges = dict(weights), {}
+    for layer in range(model.spec.num_layers):
+        block, scope = f"transformer.h.{layer}", f"h.{layer}"
+        for part, before, last, name in (
+            ("attn.c_proj", "attn.kv_proj", model.spec.width, "attn.out"),
+            ("mlp.c_proj", "mlp.c_fc2", model.spec.mlp_width, "mlp.down"),
+        ):
+            key, source = f"{block}.{part}.weight", f"{block}.{before}.weight"
+            reach = np.abs(balanced[key]).max(axis=0)  # [in]
+            seen = magnitudes[key]
+            used = (seen > 0) & (reach > 0)
+            moved = seen[used] ** MIGRATION / reach[used] ** (1 - MIGRATION)
+            factor = np.ones_like(seen)
+            factor[used] = moved
+            balanced[key] = balanced[key] * factor
+            rows = balanced[source].copy()
+            rows[-last:] /= factor[:, None]  # of kv_proj, the values alone
+            balanced[source] = rows
+            ranges[f"{scope}.{name}"] = float((seen / factor).max())
+        normed = float(magnitudes[f"{block}.attn.q_proj.weight"].max())
+        ranges |= dict.fromkeys((f"{scope}.attn.{n}" for n in ("qk_0", "qk_1", "v")), normed)
+        normed = float(magnitudes[f"{block}.mlp.c_fc1.weight"].max())
+        ranges |= dict.fromkeys((f"{scope}.mlp.{n}" for n in ("gate", "up")), normed)
+    return balanced, ranges
+
+
 def _keep_largest(
-    names: list[str], largest: dict[str, float]
+    name: str, largest: dict[str, NDArray[np.float32]]
 ) -> Callable[[nn.Module, tuple[Tensor]], None]:
     def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
-        found = float(inputs[0].abs().max())
-        for name in names:
-            largest[name] = max(largest.get(name, 0.0), found)
+        found = inputs[0].abs().flatten(0, -2).amax(dim=0).numpy()
+        largest[name] = np.maximum(largest.get(name, found), found)
 
     return hook
 

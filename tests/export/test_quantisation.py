@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from laglite import Forecaster
+from laglite.spec import ModelSpec
 from laglite.verification import verify
-from laglite_export.quantisation import WEIGHT_LEVELS, input_ranges, quantise
+from laglite_export.quantisation import WEIGHT_LEVELS, balance, input_magnitudes, quantise
 from laglite_train.model import LagLlama
 
 LAYER_MATRICES = ("qk_0", "qk_1", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
+
+
+def fresh(spec: ModelSpec) -> LagLlama:
+    torch.manual_seed(0)
+    model = LagLlama(spec)
+    model.initialise()
+    return model.eval()
 
 
 @given(
@@ -35,19 +43,41 @@ def test_pairs_of_products_fit_the_narrowest_sums_of_x86() -> None:
     assert np.iinfo(np.int16).max >= 2 * 255 * WEIGHT_LEVELS
 
 
-def test_ranges_are_the_largest_inputs_that_the_layers_saw(small_spec: object) -> None:
-    torch.manual_seed(0)
-    model = LagLlama(small_spec)  # type: ignore[arg-type]
-    model.initialise()
-    seen: list[float] = []
-    layer = model.transformer["h"][1].mlp.c_proj  # type: ignore[index, union-attr]
-    hook = layer.register_forward_pre_hook(lambda _, x: seen.append(float(x[0].abs().max())))
-    ranges = input_ranges(model.eval())
+def test_magnitudes_are_the_largest_inputs_that_a_matrix_saw(small_spec: ModelSpec) -> None:
+    model = fresh(small_spec)
+    seen: list[torch.Tensor] = []
+    layer = model.get_submodule("transformer.h.1.mlp.c_proj")
+    hook = layer.register_forward_pre_hook(lambda _, x: seen.append(x[0].abs()[0]))
+    magnitudes = input_magnitudes(model)
     hook.remove()
-    assert ranges["h.1.mlp.down"] == max(seen)
-    assert ranges["h.1.mlp.gate"] == ranges["h.1.mlp.up"]
-    assert len(ranges) == len(LAYER_MATRICES) * model.spec.num_layers
-    assert input_ranges(model) == ranges
+    expected = torch.cat(seen).amax(dim=0).numpy()
+    np.testing.assert_array_equal(magnitudes["transformer.h.1.mlp.c_proj.weight"], expected)
+
+
+def test_balancing_changes_the_weights_but_not_the_function(small_spec: ModelSpec) -> None:
+    model = fresh(small_spec)
+    with torch.no_grad():  # one hidden unit far larger than the others
+        model.get_parameter("transformer.h.1.mlp.c_fc2.weight")[3] *= 1000
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    balanced, ranges = balance(model, weights)
+    other = fresh(small_spec)
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in balanced.items()})
+    tokens = torch.randn(2, 9, small_spec.num_features, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for name, expected in model(tokens).items():
+            torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
+    largest = {name: float(each.max()) for name, each in input_magnitudes(other).items()}
+    assert ranges["h.1.mlp.down"] == pytest.approx(
+        largest["transformer.h.1.mlp.c_proj.weight"], rel=1e-4
+    )
+    before = input_magnitudes(model)["transformer.h.1.mlp.c_proj.weight"]
+    assert ranges["h.1.mlp.down"] < 0.1 * before.max()
+    assert ranges["h.0.mlp.gate"] == ranges["h.0.mlp.up"]
+    assert len(ranges) == len(LAYER_MATRICES) * small_spec.num_layers
+    assert not np.array_equal(
+        balanced["transformer.h.0.attn.c_proj.weight"],
+        weights["transformer.h.0.attn.c_proj.weight"],
+    )
 
 
 def test_layers_are_stored_in_bytes_embedding_and_head_in_full(tiny_bundle: Path) -> None:
