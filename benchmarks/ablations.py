@@ -21,6 +21,7 @@ from typing import Any
 
 import click
 from next_value import next_value_loss, sampled_windows
+from published_lags import PUBLISHED_LAGS
 from result_files import write_results
 
 from laglite import Forecaster
@@ -32,13 +33,6 @@ from laglite_train.checkpoint import load_checkpoint
 from laglite_train.config import TrainConfig, read_config
 from laglite_train.training import train
 
-PUBLISHED_LAGS = (
-    0, 7, 8, 10, 11, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 34, 35, 36, 46, 47,
-    48, 50, 51, 52, 55, 57, 58, 59, 60, 61, 70, 71, 72, 83, 94, 95, 96, 102, 103, 104, 117, 118,
-    119, 120, 121, 142, 143, 144, 154, 155, 156, 166, 167, 168, 177, 178, 179, 180, 181, 334, 335,
-    336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090, 1091,
-    1092,
-)  # fmt: skip
 SHARES = {
     "h": 0.26, "D": 0.15, "MS": 0.14, "QS": 0.09, "YS": 0.08, "W": 0.05, "30min": 0.06,
     "15min": 0.08, "10min": 0.04, "B": 0.02, "5min": 0.02, "min": 0.005, "s": 0.005,

@@ -29,6 +29,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from published_lags import PUBLISHED_LAGS
 from result_files import write_results
 from torch.nn import functional
 
@@ -49,14 +50,6 @@ OURS = {
     "laglite int8": ("int8", True),
     "laglite int8, independent paths": ("int8", False),
 }
-# The sorted union of GluonTS' default lags for Q, M, W, D, h, min and s, each less one.
-RELEASE_LAGS = (
-    0, 7, 8, 10, 11, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 34, 35, 36, 46, 47,
-    48, 50, 51, 52, 55, 57, 58, 59, 60, 61, 70, 71, 72, 83, 94, 95, 96, 102, 103, 104, 117, 118,
-    119, 120, 121, 142, 143, 144, 154, 155, 156, 166, 167, 168, 177, 178, 179, 180, 181, 334, 335,
-    336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090, 1091,
-    1092,
-)  # fmt: skip
 
 
 class Peer:
@@ -251,7 +244,7 @@ def main(contexts: tuple[int, ...], threads: int, rounds: int, output: Path) -> 
     """Time every method at every context, alternating."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = LagLlama(ModelSpec(8, 9, 16, 512, RELEASE_LAGS))
+    model = LagLlama(ModelSpec(8, 9, 16, 512, PUBLISHED_LAGS))
     model.initialise()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "release"
