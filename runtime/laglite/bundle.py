@@ -74,6 +74,11 @@ def locate(model: str | Path | None) -> Path:
     return path
 
 
+def manifest_digest(path: Path) -> str:
+    """The sha256 (hex) of a bundle's manifest, which holds those of all its files."""
+    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+
+
 def open_bundle(path: Path) -> Bundle:
     """Read and check a bundle directory.
 

@@ -47,12 +47,12 @@ class ForecastParts:
         advice = f"remove the folder {self.folder}, or choose another output"
         try:
             stored = json.loads(file.read_text(encoding="utf-8"))
-            kept = int(stored.pop("seed"))
+            kept = int(stored["seed"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file}: damaged ({error}); {advice}") from error
         wanted = {**plan, "seed": kept if seed is None else seed}
         for name, value in wanted.items():
-            if {**stored, "seed": kept}.get(name) != value:
+            if stored.get(name) != value:
                 raise InputError(
                     f"{self.folder}: holds parts of another run, with another {name}; repeat that "
                     f"run to finish it, or {advice}"

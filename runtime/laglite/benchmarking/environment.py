@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from laglite.bundle import MANIFEST, locate
+from laglite.bundle import locate, manifest_digest
 from laglite.forecaster import available_cores
 from laglite.version import __version__
 
@@ -18,7 +17,6 @@ from laglite.version import __version__
 def environment(model: str) -> dict[str, str | int]:
     """Machine, versions, and the bundle by name, path and hash of its manifest."""
     path = locate(model)
-    digest = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
     return {
         "processor": _processor(),
         "cores": available_cores(),
@@ -28,7 +26,7 @@ def environment(model: str) -> dict[str, str | int]:
         "onnxruntime": onnxruntime_version() or "not installed",
         "laglite": __version__,
         "model": str(path.name),
-        "manifest_sha256": digest,
+        "manifest_sha256": manifest_digest(path),
         "load_average": f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
     }
 

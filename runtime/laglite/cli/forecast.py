@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from laglite.bundle import MANIFEST
+from laglite.bundle import manifest_digest
 from laglite.cli.model_options import model_options, note
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
@@ -44,6 +43,7 @@ from laglite.version import __version__
 
 MOST_PANELS = 12
 SERIES_A_BATCH = 64
+Advance = Callable[[int], None]
 SERIES_A_PART = 1024  # of a file that is read and written bit by bit
 
 
@@ -115,8 +115,8 @@ def forecast(
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     seed = fresh_seed() if seed is None else seed
     drawn = 0 if plot is None else MOST_PANELS
-    with _progress(len(series)) as bar:
-        shown, forecasts = run.forecast(forecaster, series, covariates, seed, bar, keep=drawn)
+    with _progress(len(series)) as advance:
+        shown, forecasts = run.forecast(forecaster, series, covariates, seed, advance, keep=drawn)
     if plot is not None:
         save_fan_charts(plot, shown, [one.values for one in series[: len(shown)]])
         if len(series) > MOST_PANELS:
@@ -150,7 +150,7 @@ class _Run:
         series: Sequence[InputSeries],
         covariates: Sequence[NDArray[np.float64] | None],
         seed: int,
-        bar: _Bar,
+        advance: Advance,
         keep: int = 0,
     ) -> tuple[list[Forecast], list[ForecastSummary]]:
         """The first `keep` forecasts with their paths, and all without; a batch at a time."""
@@ -161,7 +161,7 @@ class _Run:
             forecasts = self._batch(forecaster, series[part], covariates[part], seed)
             kept += forecasts[: keep - len(kept)]
             summaries += [ForecastSummary.of(one, self.quantiles) for one in forecasts]
-            bar.advance(len(forecasts))
+            advance(len(forecasts))
         return kept, summaries
 
     def _batch(
@@ -203,7 +203,7 @@ class _Run:
         file = Path(self.source).stat()
         return {
             "input": {"bytes": file.st_size, "modified": file.st_mtime_ns},
-            "model": hashlib.sha256((forecaster.bundle.path / MANIFEST).read_bytes()).hexdigest(),
+            "model": manifest_digest(forecaster.bundle.path),
             "version": __version__,
             "precision": precision,
             "horizon": self.horizon,
@@ -225,14 +225,14 @@ def _forecast_in_parts(
     done = sum(parts.path(number).exists() for number in range(count))
     if done:
         note(f"{parts.folder}: {done} of {count} parts were finished before; going on")
-    with _progress(total) as bar:
+    with _progress(total) as advance:
         for number, series in enumerate(stream_series(run.source, run.columns, SERIES_A_PART)):
             path = parts.path(number)
             if path.exists():
-                bar.advance(len(series))
+                advance(len(series))
                 continue
             covariates = run.covariates(series)
-            _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, bar)
+            _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, advance)
             write_forecasts(str(path), forecasts, run.quantiles)
     parts.join(count)
 
@@ -245,22 +245,10 @@ def _check_plot(plot: Path) -> None:
     require_matplotlib()  # before anything is computed
 
 
-class _Bar:
-    """Advances a bar on a terminal, for more than one series; else nothing."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress = progress
-        self._task = None if progress is None else progress.add_task("forecasting", total=total)
-
-    def advance(self, count: int) -> None:
-        if self._progress is not None and self._task is not None:
-            self._progress.advance(self._task, count)
-
-
 @contextmanager
-def _progress(total: int) -> Iterator[_Bar]:
-    if total == 1 or not sys.stderr.isatty():
-        yield _Bar(None, total)
-        return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        yield _Bar(progress, total)
+def _progress(total: int) -> Iterator[Advance]:
+    """What to call with the number of series just forecast: a bar on a terminal, for several."""
+    hidden = total == 1 or not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as progress:
+        task = progress.add_task("forecasting", total=total)
+        yield lambda count: progress.advance(task, count)
