@@ -1,4 +1,7 @@
-"""The prefill graph: one pass over prompts for all positions' distributions and the prompt KV."""
+"""The prefill graph: a pass over a piece of prompts, after the pieces before it.
+
+It yields all positions' distributions, and the keys and values of the pieces so far.
+"""
 
 from __future__ import annotations
 
@@ -26,61 +29,66 @@ def build_prefill(
     g: GraphBuilder, spec: ModelSpec, weights: Weights, metadata: Mapping[str, str]
 ) -> onnx.ModelProto:
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
-    half = spec.head_dim // 2
-    tokens = g.input("tokens", ("series", "context", spec.num_features))
+    heads, dim = spec.num_heads, spec.head_dim
+    tokens = g.input("tokens", ("series", "tokens", spec.num_features))
     x = embed(g, tokens, weights)
-    cos, sin = g.input("cos", ("context", half)), g.input("sin", ("context", half))
-    mask, rotary = _causal_mask(g, cos), widen_rotary(g, cos, sin, spec)
-    key_shape = ("series", spec.num_heads, spec.head_dim + 1, "context + 1")
-    value_shape = ("series", spec.num_heads, "context + 1", spec.head_dim)
+    cos, sin = g.input("cos", ("tokens", dim // 2)), g.input("sin", ("tokens", dim // 2))
+    rotary = widen_rotary(g, cos, sin, spec)
+    mask = ""
     for layer in range(spec.num_layers):
+        past_key = g.input(f"past_key_{layer}", ("series", heads, dim + 1, "past + 1"))
+        past_value = g.input(f"past_value_{layer}", ("series", heads, "past + 1", dim))
+        mask = mask or _causal_mask(g, cos, past_key)
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
         query, key, value = (
-            g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, context, dim]
+            g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, tokens, dim]
             for part in query_key_value(g, normed, layer, spec, weights, rotary, leading=2)
         )
         product = g.op("Mul", query, key, scope=scope)
         own = g.op("ReduceSum", product, g.shape(-1), scope=scope, keepdims=1)
+        query, key = _pad_row(g, query, scope), _pad_row(g, key, scope)
         key = g.op("Transpose", key, scope=scope, perm=[0, 1, 3, 2])
-        scores = g.op("Add", g.op("MatMul", query, key, scope=scope), mask, scope=scope)
+        keys = g.op("Concat", past_key, key, scope=scope, axis=3)
+        values = g.op("Concat", past_value, value, scope=scope, axis=2)
+        scores = g.op("Add", g.op("MatMul", query, keys, scope=scope), mask, scope=scope)
         scores = not_denormal(g, scores, own, scope)
         share = g.op("Softmax", scores, scope=scope, axis=-1)
-        mixed = g.op("MatMul", share, value, scope=scope)
+        mixed = g.op("MatMul", share, values, scope=scope)
         mixed = g.op("Transpose", mixed, scope=scope, perm=[0, 2, 1, 3])
         mixed = g.op("Reshape", mixed, g.shape(0, 0, spec.width), scope=scope)
         x = attention_output(g, x, mixed, layer, weights)
         x = mlp(g, x, layer, weights)
-        g.output(f"prompt_key_{layer}", _border_key(g, key, scope), key_shape)
-        g.output(f"prompt_value_{layer}", _border_value(g, value, scope), value_shape)
-    head(g, x, tokens, spec, weights, ("series", "context"))
+        length = "past + tokens + 1"
+        g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length))
+        g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim))
+    head(g, x, tokens, spec, weights, ("series", "tokens"))
     return g.build(metadata)
 
 
-def _causal_mask(g: GraphBuilder, cos: str) -> str:
-    """[context, context]: 0 where a token may look, -inf above the diagonal."""
-    length = g.op("Slice", g.op("Shape", cos, scope="mask"), g.shape(0), g.shape(1), scope="mask")
-    square = g.op("Concat", length, length, scope="mask", axis=0)
-    value = onnx.numpy_helper.from_array(np.array([-np.inf], np.float32))
-    blocked = g.op("ConstantOfShape", square, scope="mask", value=value)
-    above = g.constant("mask/above", np.array(1, np.int64))
-    return g.op("Trilu", blocked, above, scope="mask", upper=1)
+def _causal_mask(g: GraphBuilder, cos: str, past_key: str) -> str:
+    """[tokens, 1 + past + tokens]: 0 where a token may look, -inf at the border and later tokens.
 
-
-def _border_key(g: GraphBuilder, key: str, scope: str) -> str:
-    """Keys [.., head_dim, context] with a first column and a last row of 0, but 1 where they meet.
-
-    A query extended by a number c then scores c on that column: the step's place for the path's
-    own part of the softmax.
+    `cos` [tokens, ..] and `past_key` [.., 1 + past] tell the lengths.
     """
-    column = g.op("Pad", key, g.shape(0, 0, 0, 1, 0, 0, 0, 0), scope=scope)
-    first_row = g.op("Slice", key, g.shape(0), g.shape(1), g.shape(2), scope=scope)
-    zeros = g.op("Mul", first_row, g.constant("zero", np.float32(0.0)), scope=scope)
-    one = g.constant("one", np.float32(1.0))
-    row = g.op("Pad", zeros, g.shape(0, 0, 0, 1, 0, 0, 0, 0), one, scope=scope)
-    return g.op("Concat", column, row, scope=scope, axis=2)
+    scope, first = "mask", g.shape(0)
+    length = g.op("Slice", g.op("Shape", cos, scope=scope), first, g.shape(1), scope=scope)
+    past = g.op("Slice", g.op("Shape", past_key, scope=scope), g.shape(3), g.shape(4), scope=scope)
+    past = g.op("Sub", past, g.shape(1), scope=scope)
+    columns = g.op("Add", past, length, scope=scope)
+    later = _blocked(g, g.op("Concat", length, columns, scope=scope, axis=0))
+    above = g.op("Squeeze", g.op("Add", past, g.shape(1), scope=scope), scope=scope)
+    later = g.op("Trilu", later, above, scope=scope, upper=1)
+    border = _blocked(g, g.op("Concat", length, g.shape(1), scope=scope, axis=0))
+    return g.op("Concat", border, later, scope=scope, axis=1)
 
 
-def _border_value(g: GraphBuilder, value: str, scope: str) -> str:
-    """Values [.., context, head_dim] with a first row of 0, for the keys' first column."""
-    return g.op("Pad", value, g.shape(0, 0, 1, 0, 0, 0, 0, 0), scope=scope)
+def _blocked(g: GraphBuilder, shape: str) -> str:
+    """-inf in a given shape."""
+    value = onnx.numpy_helper.from_array(np.array([-np.inf], np.float32))
+    return g.op("ConstantOfShape", shape, scope="mask", value=value)
+
+
+def _pad_row(g: GraphBuilder, x: str, scope: str) -> str:
+    """Queries or keys [.., tokens, head_dim] with a 0 at the end of each, the border's row."""
+    return g.op("Pad", x, g.shape(0, 0, 0, 0, 0, 0, 0, 1), scope=scope)

@@ -27,6 +27,17 @@ class PromptCache:
     values: Sequence[Array]
 
 
+def empty_prompts(spec: ModelSpec, series: int) -> list[tuple[Array, Array]]:
+    """Keys [series, heads, head_dim + 1, 1] and values of prompts before their first token.
+
+    They are the border alone, one pair for each layer: zeros, but for a 1 in the keys' last row.
+    """
+    keys = np.zeros((series, spec.num_heads, spec.head_dim + 1, 1), np.float32)
+    keys[:, :, -1] = 1.0
+    values = np.zeros((series, spec.num_heads, 1, spec.head_dim), np.float32)
+    return [(keys, values)] * spec.num_layers
+
+
 class SuffixCache:
     """Keys and values of the tokens that each path has decoded.
 

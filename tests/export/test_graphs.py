@@ -76,6 +76,20 @@ def test_the_runtime_agrees_with_pytorch_at_every_prompt_path_and_step(
         assert result.largest <= 1e-4, (variant, shape, result)
 
 
+@pytest.mark.parametrize("piece", [1, 7, 45])
+def test_a_prompt_may_be_read_in_pieces_of_any_length(
+    small_spec: ModelSpec,
+    export_to: Callable[[LagLlama, str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    piece: int,
+) -> None:
+    monkeypatch.setattr("laglite.backends.onnxruntime_cpu.PIECE", piece)
+    model = random_model(dataclasses.replace(small_spec, **VARIANTS["regression"]))
+    forecaster = Forecaster.load(export_to(model, "pieces"), threads=1)
+    case = make_case(model, CaseShape(45, 3, 6, 60), 7)
+    assert run_case(model.spec, forecaster.backend, case).largest <= 1e-4
+
+
 def test_golden_bundles_pass_their_own_test_vectors(golden_bundle: Path) -> None:
     forecaster = Forecaster.load(golden_bundle)
     results = verify(forecaster.bundle, forecaster.backend)

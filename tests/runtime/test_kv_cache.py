@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from laglite.kv_cache import FIRST_CAPACITY, SuffixCache
+from laglite.kv_cache import FIRST_CAPACITY, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
 PATHS = 3
@@ -54,3 +54,15 @@ def test_the_capacity_never_exceeds_what_the_horizon_needs(small_spec: ModelSpec
     cache, _ = filled(small_spec, 40, 40)
     assert cache.keys[0].shape == (PATHS, small_spec.num_heads, 40, small_spec.head_dim)
     assert len(SuffixCache(small_spec, PATHS, 5).mask) == 5
+
+
+def test_prompts_begin_with_a_border_on_which_a_query_scores_its_extra_number(
+    small_spec: ModelSpec,
+) -> None:
+    pairs = empty_prompts(small_spec, 2)
+    assert len(pairs) == small_spec.num_layers
+    heads, dim = small_spec.num_heads, small_spec.head_dim
+    queries = np.random.default_rng(0).standard_normal((2, heads, 5, dim + 1))
+    for keys, values in pairs:
+        np.testing.assert_array_equal(queries @ keys, queries[..., -1:])
+        np.testing.assert_array_equal(values, np.zeros((2, heads, 1, dim)))

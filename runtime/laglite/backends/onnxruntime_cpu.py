@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, missing
-from laglite.kv_cache import PromptCache, SuffixCache
+from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
 Array = NDArray[np.float32]
+PIECE = 256  # tokens of a prompt encoded at once: its scores should fit the processor's cache
 
 
 class OnnxRuntimeCpu:
@@ -39,19 +40,29 @@ class OnnxRuntimeCpu:
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
-        values = self._prefill.run(
-            self._prefill_outputs, {"tokens": tokens, "cos": cos, "sin": sin}
-        )
-        outputs = dict(zip(self._prefill_outputs, values, strict=True))
-        layers = range(self._spec.num_layers)
+        past = empty_prompts(self._spec, len(tokens))
+        pieces: list[dict[str, Array]] = []
+        for begin in range(0, len(cos), PIECE):
+            piece = slice(begin, begin + PIECE)
+            inputs = {"tokens": tokens[:, piece], "cos": cos[piece], "sin": sin[piece]}
+            for layer, (keys, values) in enumerate(past):
+                inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
+            found = self._prefill.run(self._prefill_outputs, inputs)
+            outputs = dict(zip(self._prefill_outputs, found, strict=True))
+            past = [
+                (outputs[f"prompt_key_{layer}"], outputs[f"prompt_value_{layer}"])
+                for layer in range(self._spec.num_layers)
+            ]
+            pieces.append({name: outputs[f"param_{name}"] for name in self._spec.arguments})
+        arguments = {
+            name: np.concatenate([piece[name] for piece in pieces], axis=1)
+            for name in self._spec.arguments
+        }
         caches = [
-            PromptCache(
-                [outputs[f"prompt_key_{layer}"][row] for layer in layers],
-                [outputs[f"prompt_value_{layer}"][row] for layer in layers],
-            )
+            PromptCache([keys[row] for keys, _ in past], [values[row] for _, values in past])
             for row in range(len(tokens))
         ]
-        return {name: outputs[f"param_{name}"] for name in self._spec.arguments}, caches
+        return arguments, caches
 
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
         return CpuDecoder(self._step, self._spec, prompt, paths, steps)
