@@ -8,6 +8,8 @@ The peers decode as programs around this network do:
 - *recomputed*: the published default; every path's whole sequence through the network at each step;
 - *cached*: keys and values kept; the prompt is replicated for every path, as published;
 - *shared prompt*: as cached, but the prompt goes through the network once;
+- *shared prompt, compiled*: the same with each layer's step under `torch.compile`, which needs a
+  C++ compiler: left out where there is none;
 
 laglite's rows are the fp32 and int8 precisions, with refined paths (its default) and with
 independent ones, which is what the peers draw. Times are whole forecasts from the history's values
@@ -20,6 +22,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # laglite splits the paths itself
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -112,8 +115,13 @@ def shared_prompt(peer: Peer) -> torch.Tensor:
     return _with_cache(peer, peer.prompt[None])
 
 
-def _with_cache(peer: Peer, prompt: torch.Tensor) -> torch.Tensor:
-    model = peer.model
+def compiled(peer: Peer) -> torch.Tensor:
+    """As `shared_prompt`, with layers compiled for any length of the cache."""
+    return _with_cache(peer, peer.prompt[None], _compiled_block)
+
+
+def _with_cache(peer: Peer, prompt: torch.Tensor, layer: Any = None) -> torch.Tensor:
+    model, layer = peer.model, layer or _block
     arguments, caches = model.with_caches(prompt)
     arguments = {name: value[:, -1] for name, value in arguments.items()}
     caches = [tuple(part.expand(PATHS, -1, -1, -1) for part in cache) for cache in caches]
@@ -126,7 +134,7 @@ def _with_cache(peer: Peer, prompt: torch.Tensor) -> torch.Tensor:
         tokens, place = peer.token(step), peer.context + step
         x = model.embed(tokens)
         for number, block in enumerate(model.transformer["h"]):
-            x, caches[number] = _block(
+            x, caches[number] = layer(
                 block, x, cos[place : place + 1], sin[place : place + 1], caches[number]
             )
         arguments = {name: value[:, -1] for name, value in model.head(x, tokens).items()}
@@ -145,11 +153,15 @@ def _block(
     return x + block.mlp(block.rms_2(x)), (keys, values)
 
 
+_compiled_block = torch.compile(_block, dynamic=True)
+
 PEERS: dict[str, Callable[[Peer], torch.Tensor]] = {
     "PyTorch, recomputed": recomputed,
     "PyTorch, cached": cached,
     "PyTorch, shared prompt": shared_prompt,
 }
+if shutil.which(os.environ.get("CXX", "g++")):
+    PEERS["PyTorch, shared prompt, compiled"] = compiled
 
 
 def same_distribution(peer: Peer, path: Path) -> float:

@@ -1,0 +1,221 @@
+"""laglite beside what else one would forecast with on a CPU: the same series, horizon and deciles.
+
+    pip install chronos-forecasting statsforecast
+    python benchmarks/cpu_peers.py [--threads 2]
+
+- Chronos-Bolt tiny and small (chronos-forecasting), at the published sizes with random weights,
+  which do not change how long a forecast takes;
+- AutoETS and AutoTheta (statsforecast), season 24, which fit anew for each series.
+
+Hourly series of 512 values, 24 steps ahead, nine deciles: one series, and 64 at once, both without
+loading the model or importing. A peer that is not installed is left out, which the result says.
+Medians of alternating runs; accuracy is not compared here. Writes JSON, Markdown and a plot.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # laglite splits the paths itself
+
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from result_files import write_results
+
+from laglite import Forecaster
+from laglite.benchmarking.environment import environment
+
+LENGTH, HORIZON, SEASON, MANY = 512, 24, 24, 64
+LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
+Series = NDArray[np.float64]  # [series, LENGTH]
+Method = Callable[[Series], Any]
+
+OURS = {
+    "laglite base, fp32": ("base", "fp32", 100),
+    "laglite base, int8, 25 paths": ("base", "int8", 25),
+    "laglite nano, int8, 25 paths": ("nano", "int8", 25),
+}
+# d_model, d_ff, layers and heads of amazon/chronos-bolt-tiny and -small.
+BOLTS = {"Chronos-Bolt tiny": (256, 1024, 4, 4), "Chronos-Bolt small": (512, 2048, 6, 8)}
+
+
+def hourly(count: int) -> Series:
+    """Daily seasons of different height with noise and a drift."""
+    random = np.random.default_rng(0)
+    hours = np.arange(LENGTH)
+    day = np.sin(2 * np.pi * hours / 24) * random.uniform(5, 30, (count, 1))
+    return 100 + day + random.normal(size=(count, LENGTH)).cumsum(axis=1) / 3
+
+
+def ours(model: str, precision: str, paths: int, threads: int) -> Method:
+    """A forecast of laglite with its deciles."""
+    forecaster = Forecaster.load(model, precision=precision, threads=threads)
+
+    def run(series: Series) -> list[NDArray[np.float32]]:
+        forecasts = forecaster.predict_batch(
+            list(series), horizon=HORIZON, start="2024-01-01", freq="h", num_samples=paths, seed=0
+        )
+        return [one.quantile(level) for one in forecasts for level in LEVELS]
+
+    return run
+
+
+def bolt(size: tuple[int, int, int, int]) -> Method:
+    """Chronos-Bolt of a published size; ModuleNotFoundError without the package."""
+    import torch
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting, ChronosBoltPipeline
+    from transformers import T5Config
+
+    width, hidden, layers, heads = size
+    config = T5Config(
+        vocab_size=2, d_model=width, d_kv=64, d_ff=hidden, num_layers=layers, num_heads=heads,
+        num_decoder_layers=layers, dropout_rate=0.0, feed_forward_proj="relu", pad_token_id=0,
+        eos_token_id=1, decoder_start_token_id=0, is_encoder_decoder=True,
+    )  # fmt: skip
+    config.chronos_config = {
+        "context_length": 2048, "prediction_length": 64, "input_patch_size": 16,
+        "input_patch_stride": 16, "quantiles": LEVELS, "use_reg_token": True,
+    }  # fmt: skip
+    pipeline = ChronosBoltPipeline(ChronosBoltModelForForecasting(config).eval())
+
+    def run(series: Series) -> Any:
+        values = torch.from_numpy(series).float()
+        return pipeline.predict_quantiles(
+            values, prediction_length=HORIZON, quantile_levels=LEVELS
+        )[0].numpy()
+
+    return run
+
+
+def statistical(name: str, threads: int) -> Method:
+    """A model of statsforecast, fitted to each series; ModuleNotFoundError without the package."""
+    import pandas as pd
+    from statsforecast import StatsForecast, models
+
+    model = getattr(models, name)(season_length=SEASON)
+    intervals = sorted({round(100 * abs(2 * level - 1)) for level in LEVELS} - {0})
+
+    def run(series: Series) -> Any:
+        stamps = pd.date_range("2024-01-01", periods=LENGTH, freq="h")
+        frame = pd.DataFrame(
+            {
+                "unique_id": np.repeat(np.arange(len(series)), LENGTH),
+                "ds": np.tile(stamps, len(series)),
+                "y": series.ravel(),
+            }
+        )
+        jobs = threads if len(series) > 1 else 1
+        fitted = StatsForecast([model], freq="h", n_jobs=jobs)
+        return fitted.forecast(df=frame, h=HORIZON, level=intervals)
+
+    return run
+
+
+def methods(threads: int) -> tuple[dict[str, Method], list[str]]:
+    """What can run here, and what is not installed."""
+    found = {name: ours(*given, threads) for name, given in OURS.items()}
+    absent = []
+    makers: dict[str, Callable[[], Method]] = {
+        name: (lambda size=size: bolt(size)) for name, size in BOLTS.items()
+    }
+    for name in ("AutoTheta", "AutoETS"):
+        makers[name] = lambda name=name: statistical(name, threads)  # type: ignore[misc]
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ModuleNotFoundError as error:
+            absent.append(f"{name} ({error.name} is not installed)")
+    return found, absent
+
+
+def measure(found: dict[str, Method], count: int, rounds: int) -> dict[str, float]:
+    """Median milliseconds of each method for `count` series, alternating."""
+    series = hourly(count)
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for turn in range(rounds + 1):
+        for name, run in found.items():
+            begin = time.perf_counter()
+            run(series)
+            if turn:  # the first warms up, and compiles where a peer does so
+                times[name].append(1e3 * (time.perf_counter() - begin))
+    return {name: float(np.median(taken)) for name, taken in times.items()}
+
+
+def markdown(results: dict[str, dict[str, float]], about: dict[str, Any]) -> str:
+    """A row a method, a column a number of series."""
+    versions = ", ".join(f"{name} {about[name]}" for name in PACKAGES if name in about)
+    lines = ["# Forecasting on a CPU", ""]
+    lines += [f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, "
+              f"{about['onnxruntime']}, {versions}. Hourly series of {LENGTH} values, {HORIZON} "
+              "steps, deciles; milliseconds, medians of alternating runs. Chronos-Bolt has random "
+              "weights at the published sizes.", ""]  # fmt: skip
+    lines += [f"| | one series | {MANY} series |", "|---|---:|---:|"]
+    one, many = results.values()
+    lines += [f"| {name} | {one[name]:,.0f} | {many[name]:,.0f} |" for name in one]
+    if about["absent"]:
+        lines += ["", "Not measured: " + ", ".join(about["absent"]) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def plot(results: dict[str, dict[str, float]], path: Path) -> None:
+    """Bars on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), sharey=True)
+    for ax, (title, row) in zip(axes, results.items(), strict=True):
+        names = list(row)[::-1]
+        colours = ["C0" if name.startswith("laglite") else "0.6" for name in names]
+        bars = ax.barh(names, [row[name] for name in names], color=colours)
+        ax.bar_label(bars, [f"{row[name]:,.0f} ms" for name in names], padding=3, fontsize=8)
+        ax.set(xscale="log", title=title, xlabel="milliseconds")
+        ax.margins(x=0.3)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+PACKAGES = ("torch", "chronos-forecasting", "statsforecast")
+
+
+@click.command()
+@click.option("--threads", default=2, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option(
+    "--output", type=click.Path(path_type=Path),
+    default=Path(__file__).parent / "results" / "cpu_peers.json",
+)  # fmt: skip
+def main(threads: int, rounds: int, output: Path) -> None:
+    """Time every method that is installed."""
+    found, absent = methods(threads)
+    about: dict[str, Any] = {**environment("base"), "threads": threads, "absent": absent}
+    for name in PACKAGES:
+        try:
+            about[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if "torch" in about:
+        import torch
+
+        torch.set_num_threads(threads)
+    results = {
+        "one series": measure(found, 1, rounds),
+        f"{MANY} series": measure(found, MANY, rounds),
+    }
+    text = markdown(results, about)
+    write_results(output, {"machine": about, "milliseconds": results}, text)
+    plot(results, output.with_suffix(".png"))
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
