@@ -20,6 +20,7 @@ from laglite.bundle import manifest_digest
 from laglite.cli.model_options import model_options, note
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
+from laglite.figures import check_picture
 from laglite.forecast import Forecast, parse_quantile
 from laglite.forecast_parts import ForecastParts
 from laglite.forecast_writer import (
@@ -29,7 +30,7 @@ from laglite.forecast_writer import (
     write_forecasts,
 )
 from laglite.forecaster import Forecaster
-from laglite.plotting import require_matplotlib, save_fan_charts
+from laglite.plotting import save_fan_charts
 from laglite.randomness import fresh_seed
 from laglite.reading import (
     Columns,
@@ -101,7 +102,7 @@ def forecast(
     """
     check_output(output)
     if plot is not None:
-        _check_plot(plot)
+        check_picture(plot)
     run = _Run(source, columns, horizon, samples, context, quantiles, nonnegative)
     total = count_streamed(source)
     if output is not None and output != "-" and total > SERIES_A_PART:
@@ -235,14 +236,6 @@ def _forecast_in_parts(
             _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, advance)
             write_forecasts(str(path), forecasts, run.quantiles)
     parts.join(count)
-
-
-def _check_plot(plot: Path) -> None:
-    if not plot.parent.is_dir():
-        raise InputError(f"{plot}: the folder {plot.parent} does not exist")
-    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{plot}: the ending must be .png, .svg or .pdf")
-    require_matplotlib()  # before anything is computed
 
 
 @contextmanager
