@@ -30,7 +30,6 @@ STYLE = {
     "grid.alpha": 0.25,
     "pdf.fonttype": 42,  # text stays text
 }
-LONGEST_NAME = 32
 
 
 def check_picture(path: Path) -> None:
@@ -62,9 +61,9 @@ def picture(path: Path, height: float) -> Iterator[Any]:
             figure.savefig(temporary, dpi=DOTS_PER_INCH, format=path.suffix[1:].lower())
 
 
-def short_name(name: str) -> str:
-    """A name that fits a title."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+def short_name(name: str, longest: int) -> str:
+    """A name of at most `longest` characters; what is left of a longer one ends in an ellipsis."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def require_matplotlib() -> Any:

@@ -23,7 +23,8 @@ HISTORY_PER_HORIZON, SHORTEST_HISTORY = 4, 40  # steps shown before the forecast
 MARKED = 45  # steps up to which each is marked
 # How far beyond history and 50 % band, in units of their span, an axis goes for the 90 % band.
 REACH = 1.5
-INCHES_A_TICK = 0.75
+INCHES_A_TICK = 0.6
+LONGEST_NAME = 84  # characters over the whole width
 
 
 def plot_forecast(forecast: Forecast, history: ArrayLike | None = None, *, ax: Any = None) -> Any:
@@ -43,7 +44,7 @@ def plot_forecast(forecast: Forecast, history: ArrayLike | None = None, *, ax: A
         ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, borderaxespad=0.2,
                   columnspacing=1.2, handlelength=1.6)  # fmt: skip
         if forecast.item_id is not None:
-            ax.set_title(short_name(forecast.item_id), parse_math=False, pad=24)
+            ax.set_title(short_name(forecast.item_id, LONGEST_NAME), parse_math=False, pad=24)
     return ax
 
 
@@ -60,7 +61,8 @@ def save_fan_charts(
         for ax, forecast, history in zip(axes, forecasts, histories, strict=False):
             _draw(ax, forecast, history, paths)
             if forecast.item_id is not None:
-                ax.set_title(short_name(forecast.item_id), parse_math=False)
+                name = short_name(forecast.item_id, LONGEST_NAME // columns)
+                ax.set_title(name, parse_math=False)
         for ax in axes[count:]:
             ax.remove()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
@@ -96,7 +98,7 @@ def _draw(ax: Any, forecast: Forecast, history: NDArray[np.float64] | None, path
         ax.xaxis.set_major_locator(require_matplotlib().ticker.MaxNLocator("auto", integer=True))
     else:
         width = ax.get_window_extent().width / ax.figure.dpi
-        set_time_axis(ax, steps, forecast.step, max(2, int(width / INCHES_A_TICK)))
+        set_time_axis(ax, steps, forecast.step, max(3, int(width / INCHES_A_TICK)))
     ax.ticklabel_format(axis="y", useOffset=False)
     ax.grid(visible=True, alpha=0.25)
     ax.margins(x=0.015)

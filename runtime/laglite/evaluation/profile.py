@@ -42,6 +42,12 @@ class Profile:
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Profile(*(tuple(map(operator.add, mine, theirs)) for mine, theirs in pairs))
 
+    def as_one_step(self) -> Profile:
+        """The sums over all steps, which add up with those of other horizons."""
+        return Profile(
+            (sum(self.values),), (sum(self.magnitude),), (sum(self.loss),), self.inside, self.pit
+        )
+
     @property
     def wql_by_step(self) -> tuple[float, ...]:
         """Weighted quantile loss of each step; NaN where its actual values are all 0 or missing.
