@@ -71,8 +71,7 @@ def save_fan_charts(
 def _draw(ax: Any, forecast: Forecast, history: NDArray[np.float64] | None, paths: int) -> None:
     """History, bands, sample paths and median, with a time axis and limits that fit them."""
     horizon = forecast.prediction_length
-    shown = np.empty(0) if history is None else history
-    shown = shown[-max(HISTORY_PER_HORIZON * horizon, SHORTEST_HISTORY) :]
+    shown = np.empty(0) if history is None else recent(history, horizon)
     steps = _steps(forecast, -len(shown), len(shown) + horizon)
     past, ahead = steps[: len(shown)], steps[len(shown) :]
     empty = not ax.has_data()
@@ -121,20 +120,38 @@ def _marked(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.flatnonzero(known)
 
 
-def _limit(ax: Any, forecast: Forecast, shown: NDArray[np.float64]) -> None:
-    """Keep the y axis to what can be read: the far ends of heavy tails are cut, and it is said."""
-    core = np.concatenate([shown[~np.isnan(shown)], *forecast.interval(0.5), forecast.median])
+def recent(history: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
+    """The end of a history [length], as much as is shown before a forecast."""
+    return history[-max(HISTORY_PER_HORIZON * horizon, SHORTEST_HISTORY) :]
+
+
+def readable_limits(
+    forecast: Forecast, shown: NDArray[np.float64], coverage: float
+) -> tuple[float, float]:
+    """Lowest and highest value of a vertical axis for a forecast and the history `shown`.
+
+    The interval of `coverage` has room, up to where its ends would crush the rest: heavy tails.
+    """
+    known = shown[~np.isnan(shown)]
+    core = np.concatenate([known, *forecast.interval(0.5), forecast.median]).astype(np.float64)
     low, high = float(core.min()), float(core.max())
+    ends = forecast.interval(coverage)
+    bottom, top = min(low, float(ends[0].min())), max(high, float(ends[1].max()))
     span = high - low
-    ends = forecast.interval(BANDS[0][0])
-    least, most = float(ends[0].min()), float(ends[1].max())
-    if span == 0 and least == most:
-        return  # a constant, which matplotlib gives room of its own
-    bottom, top = min(low, least), max(high, most)
     if span > 0:
         bottom, top = max(bottom, low - REACH * span), min(top, high + REACH * span)
+    return bottom, top
+
+
+def _limit(ax: Any, forecast: Forecast, shown: NDArray[np.float64]) -> None:
+    """Keep the y axis to what can be read; where that cuts the widest band, say so."""
+    coverage = BANDS[0][0]
+    bottom, top = readable_limits(forecast, shown, coverage)
+    if bottom == top:
+        return  # a constant, which matplotlib gives room of its own
     room = 0.05 * (top - bottom)
     ax.set_ylim(bottom - room, top + room)
-    if bottom > least or top < most:
-        ax.text(0.99, 0.02, "90 % interval goes beyond", transform=ax.transAxes, ha="right",
-                va="bottom", fontsize="small", style="italic")  # fmt: skip
+    low, high = forecast.interval(coverage)
+    if bottom > low.min() or top < high.max():
+        ax.text(0.99, 0.02, f"{100 * coverage:.0f} % interval goes beyond", ha="right",
+                transform=ax.transAxes, va="bottom", fontsize="small", style="italic")  # fmt: skip

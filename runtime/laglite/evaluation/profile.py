@@ -18,7 +18,9 @@ CENTRAL = {
     percent: (round((100 - percent) / 200, 3), round((100 + percent) / 200, 3))
     for percent in sorted({*range(10, 100, 10), *INTERVALS})
 }
-PROFILE_LEVELS = tuple(sorted({*PIT_EDGES, *(level for pair in CENTRAL.values() for level in pair)}))
+PROFILE_LEVELS = tuple(
+    sorted({*PIT_EDGES, *(level for pair in CENTRAL.values() for level in pair)})
+)
 
 
 @dataclass(frozen=True)
