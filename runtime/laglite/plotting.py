@@ -23,7 +23,6 @@ HISTORY_PER_HORIZON, SHORTEST_HISTORY = 4, 40  # steps shown before the forecast
 MARKED = 45  # steps up to which each is marked
 # How far beyond history and 50 % band, in units of their span, an axis goes for the 90 % band.
 REACH = 1.5
-INCHES_A_TICK = 0.6
 LONGEST_NAME = 84  # characters over the whole width
 
 
@@ -75,8 +74,10 @@ def _draw(ax: Any, forecast: Forecast, history: NDArray[np.float64] | None, path
     steps = _steps(forecast, -len(shown), len(shown) + horizon)
     past, ahead = steps[: len(shown)], steps[len(shown) :]
     empty = not ax.has_data()
+    few = len(steps) <= MARKED
     if history is not None:
-        ax.plot(past, shown, ".-", ms=4, markevery=_marked(shown), color=INK, lw=1,
+        marks = np.flatnonzero(~np.isnan(shown) if few else _isolated(shown))
+        ax.plot(past, shown, ".-", ms=4, markevery=marks, color=INK, lw=1,
                 label="history")  # fmt: skip
     single = horizon == 1  # which neither a line nor an area shows
     for coverage, opacity in BANDS:
@@ -90,14 +91,14 @@ def _draw(ax: Any, forecast: Forecast, history: NDArray[np.float64] | None, path
         for row, path in enumerate(forecast.samples[:paths]):
             ax.plot(ahead, path, color=BLUE, lw=0.5, alpha=0.65,
                     label="_" if row else "sample paths")  # fmt: skip
-    marks = None if len(steps) <= MARKED else []
-    ax.plot(ahead, forecast.median, ".-", ms=4, markevery=marks, color=BLUE, lw=1.6, label="median")
+    style = ".-" if few or single else "-"
+    ax.plot(ahead, forecast.median, style, ms=4, color=BLUE, lw=1.6, label="median")
     if forecast.start is None or forecast.step is None:
         ax.set_xlabel("step")
         ax.xaxis.set_major_locator(require_matplotlib().ticker.MaxNLocator("auto", integer=True))
     else:
         width = ax.get_window_extent().width / ax.figure.dpi
-        set_time_axis(ax, steps, forecast.step, max(3, int(width / INCHES_A_TICK)))
+        set_time_axis(ax, steps, forecast.step, width)
     ax.ticklabel_format(axis="y", useOffset=False)
     ax.grid(visible=True, alpha=0.25)
     ax.margins(x=0.015)
@@ -111,13 +112,11 @@ def _steps(forecast: Forecast, first: int, count: int) -> NDArray[Any]:
     return np.arange(first + 1, first + count + 1) if times is None else times
 
 
-def _marked(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Which places need a mark: all of few, otherwise those between gaps, which no line shows."""
-    known = ~np.isnan(values)
-    if len(values) > MARKED:
-        beside = np.pad(known, 1)
-        known = known & ~beside[:-2] & ~beside[2:]
-    return np.flatnonzero(known)
+def _isolated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values stand between gaps, where no line shows them."""
+    beside = np.pad(~np.isnan(values), 1)
+    alone: NDArray[np.bool_] = beside[1:-1] & ~beside[:-2] & ~beside[2:]
+    return alone
 
 
 def recent(history: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:

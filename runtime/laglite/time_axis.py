@@ -7,43 +7,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.figures import require_matplotlib
 from laglite.frequency import MONTHS, PERIOD_MONTHS, Frequency, Timestamps
 
-# Distances of ticks, in periods: those of whole years first in steps that people count by.
+YEARS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+# Distances that people count by, the finest first: a unit of datetime64 and how many of them.
+DISTANCES = (
+    *(("us", count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    *(("ms", count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    *((unit, count) for unit in ("s", "m") for count in (1, 2, 5, 10, 15, 30)),
+    *(("h", count) for count in (1, 2, 3, 6, 12)),
+    *(("D", count) for count in (1, 2, 4, 7, 14)),
+    *(("M", count) for count in (1, 2, 3, 6)),
+    *(("Y", count) for count in YEARS),
+)
+# The same for steps of months and more, in steps.
 STRIDES = {
-    "M": (1, 3, 6, *(12 * years for years in (1, 2, 5, 10, 20, 50, 100, 200, 500))),
-    "Q": (1, 2, *(4 * years for years in (1, 2, 5, 10, 20, 50, 100, 200, 500))),
-    "Y": (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+    "M": (1, 2, 3, 6, *(12 * years for years in YEARS)),
+    "Q": (1, 2, *(4 * years for years in YEARS)),
+    "Y": YEARS,
 }
+FIRST_MONDAY = 4  # days after 1970-01-01
+INCHES_A_TICK = {"us": 1.3, "ms": 1.1, "s": 0.8}  # what a label needs
+USUAL_INCHES, LEAST_TICKS = 0.6, 2
 
 
-def set_time_axis(ax: Any, times: Timestamps, step: Frequency, most: int) -> None:
-    """Give the x axis of matplotlib's `ax` at most about `most` ticks.
+def set_time_axis(ax: Any, times: Timestamps, step: Frequency, width: float) -> None:
+    """Give the x axis of matplotlib's `ax` ticks and labels that fit `width` inches.
 
     `times` are those of the steps shown. Months, quarters and years have ticks at steps: between
     two steps, the first day of a year would seem to belong to the wrong one.
     """
-    matplotlib = require_matplotlib()
-    periodic = step.unit in STRIDES
-    if periodic:
+    most = max(LEAST_TICKS, int(width / INCHES_A_TICK.get(step.unit, USUAL_INCHES)))
+    if step.unit in STRIDES:
         places = times[period_ticks(times, step.unit, most)]
-        locator = matplotlib.ticker.FixedLocator(matplotlib.dates.date2num(places))
+        labels = tick_labels(places.astype(f"datetime64[{'Y' if step.unit == 'Y' else 'M'}]"))
     else:
-        locator = matplotlib.dates.AutoDateLocator(minticks=2, maxticks=most)
+        places = clock_ticks(times[0], times[-1], most)
+        labels = tick_labels(places)
+    ax.set_xticks(places, labels)
 
-    def label(value: float, place: int | None) -> str:
-        if place is None:  # under the pointer of an interactive window
-            return str(matplotlib.dates.num2date(value).replace(tzinfo=None))
-        shown = [each.replace(tzinfo=None) for each in matplotlib.dates.num2date(formatter.locs)]
-        stamps = np.array(shown, "datetime64[us]")
-        if periodic:
-            stamps = stamps.astype(f"datetime64[{'Y' if step.unit == 'Y' else 'M'}]")
-        return tick_labels(stamps.astype("datetime64[us]"))[place]
 
-    formatter = matplotlib.ticker.FuncFormatter(label)
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(formatter)
+def clock_ticks(first: np.datetime64, last: np.datetime64, most: int) -> Timestamps:
+    """At most `most` times from `first` to `last`, the shortest usual distance apart.
+
+    One and two weeks apart they are Mondays.
+    """
+    finer: Timestamps = np.array([first])
+    for unit, count in DISTANCES:
+        kind = f"datetime64[{unit}]"
+        low, high = (int(end.astype(kind).astype(np.int64)) for end in (first, last))
+        zero = FIRST_MONDAY if (unit, count % 7) == ("D", 0) else -1970 if unit == "Y" else 0
+        if (high - low) // count > 4 * most:
+            continue
+        numbers = np.arange(low + (zero - low) % count, high + 1, count)
+        ticks: Timestamps = numbers.astype(kind).astype("datetime64[us]")
+        ticks = ticks[ticks >= first]
+        if len(ticks) <= most:
+            break
+        finer = ticks
+    return ticks if len(ticks) > 1 else _thinned(finer, most)
 
 
 def period_ticks(times: Timestamps, unit: str, most: int) -> NDArray[np.int64]:
@@ -53,19 +75,28 @@ def period_ticks(times: Timestamps, unit: str, most: int) -> NDArray[np.int64]:
     """
     months = times.astype("datetime64[M]").astype(np.int64) + 1970 * 12
     numbers = months // PERIOD_MONTHS[unit]
+    finer = np.arange(1)
     for stride in STRIDES[unit]:
         rests = numbers % stride
         found = np.flatnonzero(rests == (0 if (rests == 0).any() else rests[0]))
         if len(found) <= most:
-            return found
-    return found[:: -(-len(found) // most)]
+            break
+        finer = found
+    return found if len(found) > 1 else _thinned(finer, most)
+
+
+def _thinned(ticks: NDArray[Any], most: int) -> NDArray[Any]:
+    """Every so manieth of too many ticks."""
+    return ticks[:: -(-len(ticks) // most)]
 
 
 def tick_labels(ticks: Timestamps) -> list[str]:
-    """Two lines for each of `ticks`: the finest unit that tells them apart, and under it, at the
-    first tick and where it changes, the larger one that the upper line does not say."""
+    """One or two lines for each of `ticks`: the finest unit that tells them apart, and under it, at
+    the first tick and where it changes, the larger one that the upper line does not say.
+    """
     if len(ticks) == 0:
         return []
+    ticks = ticks.astype("datetime64[us]")
     days, months = ticks.astype("datetime64[D]"), ticks.astype("datetime64[M]")
     years = [str(year) for year in ticks.astype("datetime64[Y]")]
     month_numbers = months.astype(np.int64) % 12
@@ -76,7 +107,7 @@ def tick_labels(ticks: Timestamps) -> list[str]:
         lower = [f"{day} {name}" for day, name in zip(of_month, names, strict=True)]
     elif (of_month != 1).any():
         upper, lower = [str(day) for day in of_month], names
-    elif (month_numbers != month_numbers[0]).any():
+    elif (month_numbers != month_numbers[0]).any() or (len(ticks) == 1 and month_numbers[0]):
         upper, lower, years = names, years, [""] * len(ticks)
     else:
         return years

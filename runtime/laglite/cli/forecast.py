@@ -77,9 +77,7 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 @click.option("--seed", type=int, help="Makes the result repeatable.")
 @click.option("--nonnegative", is_flag=True, help="No forecast below zero.")
 @click.option("--output", help="FILE.csv, .json or .parquet; - (the default) is CSV on stdout.")
-@click.option(
-    "--plot", type=click.Path(path_type=Path), help="Fan chart to FILE.png, .svg or .pdf."
-)
+@click.option("--plot", type=click.Path(path_type=Path), help="Fan charts to FILE.png, .svg, .pdf.")
 @click.option("--preview", is_flag=True, help="Draw the forecasts in the terminal, on stderr.")
 @model_options  # fmt: skip
 def forecast(

@@ -91,14 +91,15 @@ def rasterise(
     limits: tuple[float, float],
     size: tuple[int, int],
 ) -> Mask:
-    """Dots [rows, columns] of a line through `values` (NaN: a gap), the steps `first ..` of `total`.
+    """Dots [rows, columns] of a line through the steps `first ..` of `total`, NaN a gap.
 
     `limits` are the values of the last row and of the first; nothing is drawn beyond them.
     """
     rows, columns = size
     bottom, top = limits
     span = top - bottom
-    heights = (values - bottom) / span if span > 0 else values - bottom + 0.5
+    above = values.astype(np.float64) - bottom
+    heights = above / span if span > 0 else above + 0.5
     last = len(values) - 1
     between = np.linspace(0, last, 16 * columns)  # several to a dot, so that steep lines are whole
     at = np.concatenate([np.arange(last + 1.0), between])
@@ -117,7 +118,8 @@ def rasterise(
 
 def _column(step: NDArray[np.floating], total: int, columns: int) -> NDArray[np.int64]:
     """Where a step lies among the columns of dots."""
-    return np.rint(step * ((columns - 1) / max(total - 1, 1))).astype(np.int64)
+    column: NDArray[np.int64] = np.rint(step * ((columns - 1) / max(total - 1, 1))).astype(np.int64)
+    return column
 
 
 def _cells(layers: Mapping[str, Mask], ink: Ink) -> Iterator[Text]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from laglite.evaluation.backtest import NAIVE, NAIVE_POINT, Backtest, relative_wql
+from laglite.evaluation.metrics import Array
 from laglite.evaluation.profile import CENTRAL, PIT_EDGES, Profile
 from laglite.evaluation.report import Backtests, mean_relative_wql
 from laglite.figures import BLUE, GREEN, GREY, INK, VERMILION, picture, short_name
@@ -41,8 +42,8 @@ def save_backtest(path: Path, result: Backtest, title: str) -> None:
         if several:
             ax = figure.add_subplot(grid[2, :])
             draw_ratios(ax, shown)
-            ax.set_title(_about_series(ratios, shown))
-            if len(shown) == MOST_SERIES < len(ratios):
+            ax.set_title(_gain(ratios, len(shown), "series"))
+            if len(shown) < len(sorted_ratios(ratios)):
                 ax.axhline(MOST_SERIES / 2 - 0.5, color=GREY, lw=1, ls=":")
         _legend(figure, title)
 
@@ -63,7 +64,7 @@ def save_collection(path: Path, results: Backtests) -> None:
         mean = mean_relative_wql(results, methods[0])
         if not math.isnan(mean):
             ax.axvline(mean, color=BLUE, lw=1, ls="--")
-        ax.set_title(f"geometric mean {_number(mean)}")
+        ax.set_title(f"{_gain(ratios, len(ratios), 'data sets')}; geometric mean {_number(mean)}")
         draw_reliability(figure.add_subplot(grid[1, 0]), pooled)
         draw_pit(figure.add_subplot(grid[1, 1]), methods[0], pooled[methods[0]])
         _legend(figure, f"{len(results)} data sets, {sum(pooled[methods[0]].values):,} values")
@@ -72,11 +73,10 @@ def save_collection(path: Path, results: Backtests) -> None:
 def draw_by_step(ax: Any, profiles: Mapping[str, Profile]) -> None:
     """Weighted quantile loss of each step of the horizon, a line for each method."""
     steps = np.arange(1, len(next(iter(profiles.values())).values) + 1)
-    few = None if len(steps) <= MARKED else []
     for method, profile in profiles.items():
         if method != NAIVE_POINT:
-            ax.plot(steps, profile.wql_by_step, markevery=few, label=method,
-                    **_look(profiles, method))  # fmt: skip
+            look = _look(profiles, method) | ({} if len(steps) <= MARKED else {"marker": ""})
+            ax.plot(steps, profile.wql_by_step, label=method, **look)
     if np.isnan(next(iter(profiles.values())).wql_by_step).all():
         ax.text(0.5, 0.5, "undefined: all values are 0", transform=ax.transAxes, ha="center")
     ax.set_xlim(0.5, len(steps) + 0.5)
@@ -111,9 +111,8 @@ def draw_pit(ax: Any, method: str, profile: Profile) -> None:
     low, high = by_chance(np.full(1, 1 / bins), sum(profile.values))
     ax.axhspan(100 * low[0], 100 * high[0], color=GREY, alpha=0.3, lw=0, zorder=3)
     ax.axhline(100 / bins, color=INK, lw=0.8)
-    ax.set(title=f"PIT of {short_name(method, LONGEST_NAME)}", xlabel="forecast probability of the value or less",
-           ylabel="values, %", xlim=(0, 1))  # fmt: skip
-    ax.title.set_parse_math(False)
+    ax.set(xlabel="forecast probability of the value or less", ylabel="values, %", xlim=(0, 1))
+    ax.set_title(f"PIT of {short_name(method, LONGEST_NAME)}", parse_math=False)
     ax.set_ylim(0, max(ax.get_ylim()[1], 110 * high[0]))
 
 
@@ -148,7 +147,7 @@ def sorted_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(defined, key=operator.itemgetter(1)))
 
 
-def by_chance(share: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray]:
+def by_chance(share: Array, values: int) -> tuple[Array, Array]:
     """Where 95 of 100 observed shares lie when `share` is right and the values are independent.
 
     The normal approximation of the binomial distribution.
@@ -164,7 +163,7 @@ def _height(rows: int) -> float:
 
 def _legend(figure: Any, title: str) -> None:
     """One legend for all panels, under the title: the methods look alike in all of them."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
@@ -174,14 +173,16 @@ def _legend(figure: Any, title: str) -> None:
         text.set_parse_math(False)
 
 
-def _about_series(ratios: Mapping[str, float], shown: Mapping[str, float]) -> str:
-    defined = [ratio for ratio in ratios.values() if not math.isnan(ratio)]
-    better = f"better than seasonal naive on {sum(r < 1 for r in defined)} of {len(defined)} series"
-    if len(shown) < len(defined):
-        half = MOST_SERIES // 2
-        better = f"{better}; the {half} best and the {half} worst"
-    undefined = len(ratios) - len(defined)
-    return f"{better}; {undefined} undefined" if undefined else better
+def _gain(ratios: Mapping[str, float], shown: int, what: str) -> str:
+    """On how many the model is better, and which of them are shown and are not."""
+    defined = sorted_ratios(ratios)
+    better = sum(ratio < 1 for ratio in defined.values())
+    parts = [f"better than seasonal naive on {better} of {len(defined)} {what}"]
+    if shown < len(defined):
+        parts.append(f"the {MOST_SERIES // 2} best and the {MOST_SERIES // 2} worst")
+    if len(defined) < len(ratios):
+        parts.append(f"{len(ratios) - len(defined)} undefined")
+    return "; ".join(parts)
 
 
 def _pooled(results: Backtests, method: str) -> Profile:

@@ -18,9 +18,8 @@ CENTRAL = {
     percent: (round((100 - percent) / 200, 3), round((100 + percent) / 200, 3))
     for percent in sorted({*range(10, 100, 10), *INTERVALS})
 }
-PROFILE_LEVELS = tuple(
-    sorted({*PIT_EDGES, *(level for pair in CENTRAL.values() for level in pair)})
-)
+CENTRAL_ENDS = tuple(level for pair in CENTRAL.values() for level in pair)
+PROFILE_LEVELS = tuple(sorted({*PIT_EDGES, *CENTRAL_ENDS}))
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,7 @@ def profile_of(
     ]
     there = actual[known]  # [values]
     edges = np.stack([forecast.at(PIT_EDGES) for forecast in forecasts], axis=1)[:, known]
-    ends = np.stack(
-        [forecast.at([end for pair in CENTRAL.values() for end in pair]) for forecast in forecasts],
-        axis=1,
-    )[:, known]
+    ends = np.stack([forecast.at(CENTRAL_ENDS) for forecast in forecasts], axis=1)[:, known]
     return Profile(
         values=tuple(known.sum(axis=0).tolist()),
         magnitude=tuple(np.nansum(np.abs(actual), axis=0).tolist()),
@@ -103,8 +99,10 @@ def profile_of(
 
 
 def _pit_counts(edges: Array, actual: Array) -> Array:
-    """Values in each bin, float64 [bins], of `actual` [values] and quantiles `edges`
-    [bins - 1, values]."""
+    """How many of `actual` [values] fall between the quantiles `edges` [bins - 1, values].
+
+    float64 [bins].
+    """
     last = len(edges)
     below = (edges < actual).sum(axis=0)  # the bin of the probability of less than the value
     reached = (edges <= actual).sum(axis=0)  # and of that of at most the value
