@@ -65,7 +65,7 @@ def clock_ticks(first: np.datetime64, last: np.datetime64, most: int) -> Timesta
         if len(ticks) <= most:
             break
         finer = ticks
-    return ticks if len(ticks) > 1 else _thinned(finer, most)
+    return ticks if 1 < len(ticks) <= most else _thinned(finer, most)
 
 
 def period_ticks(times: Timestamps, unit: str, most: int) -> NDArray[np.int64]:
@@ -82,11 +82,11 @@ def period_ticks(times: Timestamps, unit: str, most: int) -> NDArray[np.int64]:
         if len(found) <= most:
             break
         finer = found
-    return found if len(found) > 1 else _thinned(finer, most)
+    return found if 1 < len(found) <= most else _thinned(finer, most)
 
 
 def _thinned(ticks: NDArray[Any], most: int) -> NDArray[Any]:
-    """Every so manieth of too many ticks."""
+    """At most `most` of too many ticks, evenly apart."""
     return ticks[:: -(-len(ticks) // most)]
 
 
@@ -94,8 +94,6 @@ def tick_labels(ticks: Timestamps) -> list[str]:
     """One or two lines for each of `ticks`: the finest unit that tells them apart, and under it, at
     the first tick and where it changes, the larger one that the upper line does not say.
     """
-    if len(ticks) == 0:
-        return []
     ticks = ticks.astype("datetime64[us]")
     days, months = ticks.astype("datetime64[D]"), ticks.astype("datetime64[M]")
     years = [str(year) for year in ticks.astype("datetime64[Y]")]
