@@ -61,18 +61,6 @@ def test_a_frame_has_a_row_a_step_and_a_column_a_quantile(forecast: Forecast) ->
     assert list(timeless.index) == [1, 2, 3, 4, 5]
 
 
-def test_a_plot_shows_history_median_and_two_bands(forecast: Forecast) -> None:
-    from matplotlib.figure import Figure
-
-    ax = forecast.plot(np.arange(50.0), ax=Figure().subplots())
-    _, labels = ax.get_legend_handles_labels()
-    assert labels == ["history", "90% interval", "50% interval", "median"]
-    history, median = ax.get_lines()
-    assert history.get_ydata()[-1] == 49
-    np.testing.assert_array_equal(median.get_ydata(), forecast.median)
-    assert pd.Timestamp(history.get_xdata()[-1]) == pd.Timestamp("2023-12-31")
-
-
 @pytest.mark.parametrize(
     ("start", "months"),
     [

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from laglite.cli.evaluation_tables import (
     collection_table,
     dataset_table,
+    extent,
     print_table,
     series_table,
 )
@@ -26,8 +27,10 @@ from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
 from laglite.evaluation.backtest import Backtest, Method, compare, model_method, model_reach
 from laglite.evaluation.datasets import DataSet, list_datasets, read_dataset
+from laglite.evaluation.pictures import save_backtest, save_collection
 from laglite.evaluation.report import check_report, write_report
 from laglite.evaluation.windows import rolling_windows
+from laglite.figures import check_picture
 from laglite.forecaster import Forecaster
 from laglite.reading import Columns
 
@@ -78,6 +81,11 @@ def parse_contexts(
 @click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
 @click.option("--per-series", is_flag=True, help="Figures of every series, in table and output.")
 @click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    help="Error by step, calibration and gains to FILE.png, .svg or .pdf.",
+)
 @model_options  # fmt: skip
 def evaluate(
     source: str,
@@ -93,6 +101,7 @@ def evaluate(
     model: str | None,
     per_series: bool,
     output: Path | None,
+    plot: Path | None,
     backend: str,
     precision: str,
     threads: int | None,
@@ -106,6 +115,8 @@ def evaluate(
         raise click.UsageError("Missing option '--horizon': only a folder's manifest may say it.")
     if output is not None:
         check_report(output)
+    if plot is not None:
+        check_picture(plot)
     datasets = list_datasets(source, horizon, season, freq)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     results = run_backtests(
@@ -121,6 +132,8 @@ def evaluate(
             "windows": windows, "samples": samples, "seed": seed, "quantiles": list(quantiles)
         }  # fmt: skip
         write_report(output, results, settings, per_series=per_series)
+    if plot is not None:
+        save_picture(plot, results, collection=Path(source).is_dir())
     if Path(source).is_dir():
         print_table(collection_table(results))
     else:
@@ -128,6 +141,15 @@ def evaluate(
     if per_series:
         for name, result in results.items():
             print_table(series_table(name, result))
+
+
+def save_picture(plot: Path, results: Mapping[str, Backtest], *, collection: bool) -> None:
+    """Draw a data set, or what several have in common."""
+    if collection:
+        save_collection(plot, results)
+    else:
+        (name, result), *_ = results.items()
+        save_backtest(plot, result, f"{name}: {extent(result)}")
 
 
 def model_methods(

@@ -26,13 +26,7 @@ def print_table(table: Table) -> None:
 
 def dataset_table(result: Backtest) -> Table:
     """A row for each method: accuracy, and coverage and width of the intervals."""
-    some = result.model
-    title = (
-        f"{_count(len(result.per_series), 'series', 'series')}, "
-        f"{_count(some.windows, 'window', 'windows')} of {result.horizon} steps, "
-        f"{_count(some.values, 'value', 'values')}"
-    )
-    table = Table(title=title, box=None, title_justify="left")
+    table = Table(title=extent(result), box=None, title_justify="left")
     table.add_column("method")
     for heading in ("WQL", RATIO, "MASE", "RMSE"):
         table.add_column(heading, justify="right")
@@ -43,6 +37,16 @@ def dataset_table(result: Backtest) -> Table:
     for method, metrics in result.overall.items():
         table.add_row(method, *_figures(result.overall, method), *_intervals(metrics))
     return table
+
+
+def extent(result: Backtest) -> str:
+    """How much was measured: series, windows and values."""
+    some = result.model
+    return (
+        f"{_count(len(result.per_series), 'series', 'series')}, "
+        f"{_count(some.windows, 'window', 'windows')} of {result.horizon} steps, "
+        f"{_count(some.values, 'value', 'values')}"
+    )
 
 
 def series_table(name: str, result: Backtest) -> Table:

@@ -18,8 +18,10 @@ from rich.progress import Progress
 
 from laglite.bundle import manifest_digest
 from laglite.cli.model_options import model_options, note
+from laglite.cli.preview import MOST_PREVIEWS, print_previews
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
+from laglite.figures import check_picture
 from laglite.forecast import Forecast, parse_quantile
 from laglite.forecast_parts import ForecastParts
 from laglite.forecast_writer import (
@@ -29,7 +31,7 @@ from laglite.forecast_writer import (
     write_forecasts,
 )
 from laglite.forecaster import Forecaster
-from laglite.plotting import require_matplotlib, save_fan_charts
+from laglite.plotting import save_fan_charts
 from laglite.randomness import fresh_seed
 from laglite.reading import (
     Columns,
@@ -75,7 +77,8 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 @click.option("--seed", type=int, help="Makes the result repeatable.")
 @click.option("--nonnegative", is_flag=True, help="No forecast below zero.")
 @click.option("--output", help="FILE.csv, .json or .parquet; - (the default) is CSV on stdout.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Fan chart to FILE.png.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Fan charts to FILE.png, .svg, .pdf.")
+@click.option("--preview", is_flag=True, help="Draw the forecasts in the terminal, on stderr.")
 @model_options  # fmt: skip
 def forecast(
     source: str,
@@ -90,6 +93,7 @@ def forecast(
     nonnegative: bool,
     output: str | None,
     plot: Path | None,
+    preview: bool,
     backend: str,
     precision: str,
     threads: int | None,
@@ -101,12 +105,15 @@ def forecast(
     """
     check_output(output)
     if plot is not None:
-        _check_plot(plot)
+        check_picture(plot)
     run = _Run(source, columns, horizon, samples, context, quantiles, nonnegative)
     total = count_streamed(source)
     if output is not None and output != "-" and total > SERIES_A_PART:
-        if plot is not None:
-            raise InputError(f"--plot draws files of at most {SERIES_A_PART} series, not {total:,}")
+        if plot is not None or preview:
+            drawing = "--plot" if plot is not None else "--preview"
+            raise InputError(
+                f"{drawing} draws files of at most {SERIES_A_PART} series, not {total:,}"
+            )
         forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
         _forecast_in_parts(run, forecaster, precision, Path(output), total, seed)
         return
@@ -114,13 +121,18 @@ def forecast(
     covariates = run.covariates(series)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     seed = fresh_seed() if seed is None else seed
-    drawn = 0 if plot is None else MOST_PANELS
+    drawn = max(0 if plot is None else MOST_PANELS, MOST_PREVIEWS if preview else 0)
     with _progress(len(series)) as advance:
         shown, forecasts = run.forecast(forecaster, series, covariates, seed, advance, keep=drawn)
     if plot is not None:
         save_fan_charts(plot, shown, [one.values for one in series[: len(shown)]])
         if len(series) > MOST_PANELS:
             note(f"{plot}: shows the first {MOST_PANELS} of {len(series)} series")
+    if preview:
+        few = shown[:MOST_PREVIEWS]
+        print_previews(few, [one.values for one in series[: len(few)]], Console(stderr=True))
+        if len(series) > MOST_PREVIEWS:
+            note(f"preview: the first {MOST_PREVIEWS} of {len(series)} series")
     if output is None or output == "-":
         click.echo(render_csv(forecasts, quantiles), nl=False)
     else:
@@ -235,14 +247,6 @@ def _forecast_in_parts(
             _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, advance)
             write_forecasts(str(path), forecasts, run.quantiles)
     parts.join(count)
-
-
-def _check_plot(plot: Path) -> None:
-    if not plot.parent.is_dir():
-        raise InputError(f"{plot}: the folder {plot.parent} does not exist")
-    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise InputError(f"{plot}: the ending must be .png, .svg or .pdf")
-    require_matplotlib()  # before anything is computed
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from laglite.evaluation.metrics import (
     levels_needed,
     window_errors,
 )
+from laglite.evaluation.profile import PROFILE_LEVELS, Profile, profile_of
 from laglite.evaluation.seasonal_naive import (
     seasonal_error,
     seasonal_naive,
@@ -42,7 +43,7 @@ Method = Callable[[Sequence[Window], Sequence[float]], list[QuantileForecast]]
 
 @dataclass(frozen=True)
 class Backtest:
-    """Metrics of each method, over all series and for each of them.
+    """Metrics of each method, over all series and for each of them, and its profile over all.
 
     The first of the methods is the model; `seasonal naive` is among them. `horizon` counts the
     steps of each window.
@@ -51,6 +52,7 @@ class Backtest:
     horizon: int
     overall: Mapping[str, Metrics]
     per_series: Mapping[str, Mapping[str, Metrics]]
+    profiles: Mapping[str, Profile]
 
     @property
     def model(self) -> Metrics:
@@ -133,25 +135,29 @@ def compare(
     if not quantiles or not all(0 < level < 1 for level in quantiles):
         given = ", ".join(f"{level:g}" for level in quantiles) or "none"
         raise InputError(f"quantiles must be between 0 and 1, not {given}")
-    levels = levels_needed(quantiles)
+    levels = sorted({*levels_needed(quantiles), *PROFILE_LEVELS})
     scales = [seasonal_error(window.history, window.season) for window in windows]
     places: dict[str, list[int]] = {}
     for place, window in enumerate(windows):
         places.setdefault(window.item_id, []).append(place)
     overall: dict[str, Metrics] = {}
     per_series: dict[str, dict[str, Metrics]] = {name: {} for name in places}
+    profiles: dict[str, Profile] = {}
     naive = {NAIVE: _each(seasonal_naive), NAIVE_POINT: _each(seasonal_naive_point)}
     for name, method in {**methods, **naive}.items():
         errors = []
         for first in range(0, len(windows), CHUNK):
             chunk = windows[first : first + CHUNK]
-            measured = zip(method(chunk, levels), chunk, scales[first : first + CHUNK], strict=True)
+            forecasts = method(chunk, levels)
+            measured = zip(forecasts, chunk, scales[first : first + CHUNK], strict=True)
             errors += [window_errors(f, w.actual, scale, quantiles) for f, w, scale in measured]
+            part = profile_of(forecasts, [window.actual for window in chunk], quantiles)
+            profiles[name] = profiles[name] + part if name in profiles else part
             progress(len(chunk))
         overall[name] = combine(errors)
         for item, rows in places.items():
             per_series[item][name] = combine([errors[row] for row in rows])
-    return Backtest(len(windows[0].actual), overall, per_series)
+    return Backtest(len(windows[0].actual), overall, per_series, profiles)
 
 
 def model_reach(spec: ModelSpec, context_length: int | None) -> int:

@@ -14,6 +14,7 @@ from laglite.atomic_file import replacing
 from laglite.errors import InputError
 from laglite.evaluation.backtest import NAIVE, NAIVE_POINT, Backtest, relative_wql
 from laglite.evaluation.metrics import INTERVALS, Metrics
+from laglite.evaluation.profile import Profile
 
 Backtests = Mapping[str, Backtest]  # by data set
 
@@ -37,7 +38,8 @@ def write_report(
     if path.suffix == ".csv":
         text = render_csv(results, per_series=per_series)
     else:
-        text = json.dumps(as_json(results, settings, per_series=per_series), indent=1) + "\n"
+        report = as_json(results, settings, per_series=per_series, profiles=True)
+        text = json.dumps(report, indent=1) + "\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -61,11 +63,16 @@ def pooled_coverage(results: Backtests, method: str, interval: int) -> float:
 
 
 def as_json(
-    results: Backtests, settings: Mapping[str, Any], *, per_series: bool = False
+    results: Backtests,
+    settings: Mapping[str, Any],
+    *,
+    per_series: bool = False,
+    profiles: bool = False,
 ) -> dict[str, Any]:
     """The report: the model's figures first, in the form of a bundle's `evaluation`.
 
-    `relative_wql` is the geometric mean over `data_sets`; undefined figures are null.
+    `relative_wql` is the geometric mean over `data_sets`; undefined figures are null. With
+    `profiles`, each data set has the loss by step and the calibration of every method too.
     """
     methods = list(next(iter(results.values())).overall)
     model = methods[0]
@@ -82,6 +89,10 @@ def as_json(
             entry["per_series"] = {
                 item: {method: _record(metrics, method) for method in methods}
                 for item, metrics in result.per_series.items()
+            }
+        if profiles:
+            entry["profiles"] = {
+                method: _profile_record(profile) for method, profile in result.profiles.items()
             }
         data_sets[name] = entry
     summaries = {
@@ -135,6 +146,19 @@ def _record(metrics: Mapping[str, Metrics], method: str) -> dict[str, Any]:
     }
 
 
+def _profile_record(profile: Profile) -> dict[str, Any]:
+    """One method's profile: lists over the steps of the horizon, and over PIT bins."""
+    return {
+        "by_step": {
+            "wql": list(profile.wql_by_step),
+            "values": list(profile.values),
+            "magnitude": list(profile.magnitude),
+        },
+        "central_coverage": {str(percent): share for percent, share in profile.coverage.items()},
+        "pit": list(profile.pit_shares),
+    }
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.7g}"
@@ -145,4 +169,6 @@ def _without_nan(value: Any) -> Any:
     """NaN, which JSON has no word for, as null."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
