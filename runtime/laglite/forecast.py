@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from laglite.errors import InputError, missing
 from laglite.frequency import Frequency, Timestamps, timestamps
+from laglite.time_zone import TimeZone
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,7 +29,8 @@ class Forecast:
     draw a path does: mean, median, quantiles and intervals come from them. `start` is
     the time of the first forecast step and `freq` the alias as given, both None without times.
     `origin` is the time of the history's first value, `passed` steps before `start`: the days of
-    months are counted from there, so that a series of 30ths stays one after a February.
+    months are counted from there, so that a series of 30ths stays one after a February. `zone` is
+    the time zone of these wall-clock times, None if nothing is known of it.
     """
 
     samples: NDArray[np.float32]
@@ -38,6 +40,7 @@ class Forecast:
     origin: np.datetime64 | None = None
     passed: int = 0
     marginals: NDArray[np.float32] | None = None
+    zone: TimeZone | None = None
 
     @property
     def freq(self) -> str | None:

@@ -7,14 +7,17 @@ OUTPUT, which thus appears whole, and the folder goes.
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from laglite.atomic_file import replacing
 from laglite.errors import InputError, missing
+from laglite.forecast_writer import file_format
 from laglite.randomness import fresh_seed
 
 PLAN = "plan.json"
@@ -61,13 +64,13 @@ class ForecastParts:
 
     def path(self, number: int) -> Path:
         """The file of a part; whoever writes it does so whole or not at all."""
-        return self.folder / f"{number:06d}{self.output.suffix}"
+        return self.folder / f"{number:06d}{file_format(self.output)}"
 
     def join(self, count: int) -> None:
         """Parts 0 .. count - 1, one after the other, become the output. Raises InputError."""
         parts = [self.path(number) for number in range(count)]
         with replacing(self.output) as temporary:
-            JOIN[self.output.suffix](parts, temporary)
+            JOIN[file_format(self.output)](parts, temporary)
         shutil.rmtree(self.folder)
 
 
@@ -79,6 +82,37 @@ def _join_csv(parts: Sequence[Path], output: Path) -> None:
                 if number == 0:
                     target.write(header)
                 shutil.copyfileobj(source, target)
+
+
+def _join_packed_csv(parts: Sequence[Path], output: Path) -> None:
+    with _packed(output) as target:
+        for number, part in enumerate(parts):
+            with gzip.open(part) as source:
+                header = source.readline()
+                if number == 0:
+                    target.write(header)
+                shutil.copyfileobj(source, target)
+
+
+def _join_lines(parts: Sequence[Path], output: Path) -> None:
+    with output.open("wb") as target:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, target)
+
+
+def _join_packed_lines(parts: Sequence[Path], output: Path) -> None:
+    with _packed(output) as target:
+        for part in parts:
+            with gzip.open(part) as source:
+                shutil.copyfileobj(source, target)
+
+
+@contextmanager
+def _packed(output: Path) -> Iterator[IO[bytes]]:
+    """A gzip file without name and time, so that the same forecasts are the same bytes."""
+    with output.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as target:
+        yield cast("IO[bytes]", target)
 
 
 def _join_json(parts: Sequence[Path], output: Path) -> None:
@@ -100,4 +134,11 @@ def _join_parquet(parts: Sequence[Path], output: Path) -> None:
             writer.write_table(pq.read_table(part))
 
 
-JOIN = {".csv": _join_csv, ".json": _join_json, ".parquet": _join_parquet}
+JOIN = {
+    ".csv": _join_csv,
+    ".csv.gz": _join_packed_csv,
+    ".json": _join_json,
+    ".jsonl": _join_lines,
+    ".jsonl.gz": _join_packed_lines,
+    ".parquet": _join_parquet,
+}

@@ -1,85 +1,55 @@
-"""Forecasts to files: CSV, JSON or Parquet, a row a step; written whole or not at all."""
+"""Forecasts to files: CSV, JSON, JSON lines or Parquet; written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from laglite.atomic_file import replacing
 from laglite.errors import InputError, missing
-from laglite.forecast import Forecast, quantile_label
-from laglite.frequency import Timestamps, format_timestamps
+from laglite.forecast import quantile_label
+from laglite.forecast_table import LONG, TableLayout, Written, columns, has_times, row_times
 
-FORMATS = (".csv", ".json", ".parquet")
-
-
-class Written(Protocol):
-    """What is written of a forecast."""
-
-    @property
-    def item_id(self) -> str | None: ...
-    @property
-    def freq(self) -> str | None: ...
-    @property
-    def index(self) -> Timestamps | None: ...
-    @property
-    def prediction_length(self) -> int: ...
-    @property
-    def mean(self) -> NDArray[np.floating]: ...
-    def quantile(self, level: float, /) -> NDArray[np.floating]: ...
+FORMATS = (".csv", ".csv.gz", ".json", ".jsonl", ".jsonl.gz", ".parquet")
+TABLES = (".csv", ".csv.gz", ".parquet")
 
 
-@dataclass(frozen=True)
-class ForecastSummary:
-    """A forecast's mean and some quantiles without its paths, to keep many in memory."""
-
-    item_id: str | None
-    freq: str | None
-    index: Timestamps | None
-    mean: NDArray[np.floating]
-    quantiles: Mapping[float, NDArray[np.floating]]
-
-    @classmethod
-    def of(cls, forecast: Forecast, levels: Sequence[float]) -> ForecastSummary:
-        """The summary of a forecast for `levels`, the only ones that can then be written."""
-        quantiles = {level: forecast.quantile(level) for level in levels}
-        return cls(forecast.item_id, forecast.freq, forecast.index, forecast.mean, quantiles)
-
-    @property
-    def prediction_length(self) -> int:
-        return len(self.mean)
-
-    def quantile(self, level: float, /) -> NDArray[np.floating]:
-        """Values [horizon] at one of the levels."""
-        return self.quantiles[level]
-
-
-def check_output(path: str | None) -> None:
+def check_output(path: str | None, layout: TableLayout = LONG) -> None:
     """Refuse an output that could not be written, before anything is computed."""
     if path is None or path == "-":
         return
     target = Path(path)
-    if target.suffix not in FORMATS:
-        raise InputError(f"{path}: the ending must be one of {', '.join(FORMATS)}, or use - ")
+    ending = file_format(target)
+    if layout != LONG and ending not in TABLES:
+        raise InputError(
+            f"{path}: a layout and interval columns are for tables ({', '.join(TABLES)}, or -)"
+        )
     if target.is_dir():
         raise InputError(f"{path}: is a directory")
     if not target.parent.is_dir():
         raise InputError(f"{path}: the folder {target.parent} does not exist")
-    if target.suffix == ".parquet":
+    if ending == ".parquet":
         _pyarrow()
 
 
-def render_csv(forecasts: Sequence[Written], quantiles: Sequence[float]) -> str:
+def file_format(path: Path) -> str:
+    """The ending that says how `path` is written, such as ".csv.gz". Raises InputError."""
+    ending = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    if ending not in FORMATS:
+        raise InputError(f"{path}: the ending must be one of {', '.join(FORMATS)}, or use -")
+    return ending
+
+
+def render_csv(
+    forecasts: Sequence[Written], quantiles: Sequence[float], layout: TableLayout = LONG
+) -> str:
     """The forecasts as CSV text: [unique_id,] ds (or step), mean, one column a quantile."""
-    table = columns(forecasts, quantiles)
+    table = columns(forecasts, quantiles, layout)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
@@ -88,40 +58,48 @@ def render_csv(forecasts: Sequence[Written], quantiles: Sequence[float]) -> str:
     return text.getvalue()
 
 
-def write_forecasts(path: str, forecasts: Sequence[Written], quantiles: Sequence[float]) -> None:
+def write_forecasts(
+    path: str,
+    forecasts: Sequence[Written],
+    quantiles: Sequence[float],
+    layout: TableLayout = LONG,
+) -> None:
     """Write to `path` in the format of its ending. Raises InputError if it cannot be written."""
     target = Path(path)
+    ending = file_format(target)
     with replacing(target) as temporary:
-        if target.suffix == ".csv":
-            temporary.write_text(render_csv(forecasts, quantiles), encoding="utf-8")
-        elif target.suffix == ".json":
-            records = [_record(forecast, quantiles) for forecast in forecasts]
-            temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        if ending == ".parquet":
+            _write_parquet(temporary, forecasts, quantiles, layout)
+            return
+        if ending in TABLES:
+            text = render_csv(forecasts, quantiles, layout)
         else:
-            pa, pq = _pyarrow()
-            table = columns(forecasts, quantiles)
-            if "ds" in table:  # times as times, not text
-                stamps = [f.index for f in forecasts if f.index is not None]
-                table["ds"] = np.concatenate(stamps)
-            pq.write_table(pa.table(table), temporary)
+            text = _render_records(forecasts, quantiles, lines=ending != ".json")
+        if ending.endswith(".gz"):
+            temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+        else:
+            temporary.write_text(text, encoding="utf-8")
 
 
-def columns(forecasts: Sequence[Written], quantiles: Sequence[float]) -> dict[str, Any]:
-    """One list a column, all forecasts one after the other."""
-    table: dict[str, Any] = {}
-    if any(forecast.item_id is not None for forecast in forecasts):
-        table["unique_id"] = [f.item_id for f in forecasts for _ in range(f.prediction_length)]
-    stamps = [f.index for f in forecasts]
-    if any(index is None for index in stamps):
-        table["step"] = [step for f in forecasts for step in range(1, f.prediction_length + 1)]
-    else:
-        table["ds"] = format_timestamps(np.concatenate([s for s in stamps if s is not None]))
-    table["mean"] = [float(value) for f in forecasts for value in f.mean]
-    for level in quantiles:
-        table[quantile_label(level)] = [
-            float(value) for f in forecasts for value in f.quantile(level)
-        ]
-    return table
+def _write_parquet(
+    target: Path, forecasts: Sequence[Written], quantiles: Sequence[float], layout: TableLayout
+) -> None:
+    pa, pq = _pyarrow()
+    table = columns(forecasts, quantiles, layout)
+    if has_times(forecasts):  # as times, not text
+        moments, zone = row_times(forecasts, layout)
+        table["ds"] = pa.array(moments, pa.timestamp("us", zone))
+    pq.write_table(pa.table(table), target)
+
+
+def _render_records(
+    forecasts: Sequence[Written], quantiles: Sequence[float], *, lines: bool
+) -> str:
+    """A JSON object a series: one list of them, or one a line."""
+    records = [_record(forecast, quantiles) for forecast in forecasts]
+    if lines:
+        return "".join(f"{json.dumps(record)}\n" for record in records)
+    return json.dumps(records, indent=1) + "\n"
 
 
 def _record(forecast: Written, quantiles: Sequence[float]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from laglite.bundle import Bundle, locate, open_bundle
 from laglite.covariates import as_covariates
 from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.errors import InputError, LagliteError, LagliteWarning
-from laglite.forecast import Forecast, Score
+from laglite.forecast import DEFAULT_QUANTILES, Forecast, Score
 from laglite.frequency import timestamps
 from laglite.heads import HEADS
 from laglite.randomness import IndependentNoise, LatticeNoise, Noise, fresh_seed, path_uniforms
@@ -192,6 +192,40 @@ class Forecaster:
                     series[row].forecast(*one) for row, one in zip(part, paths, strict=True)
                 ]
         return forecasts
+
+    def predict_df(
+        self,
+        frame: Any,
+        *,
+        horizon: int,
+        id_column: str | None = "unique_id",
+        timestamp_column: str | None = "ds",
+        target_column: str = "y",
+        freq: Any = None,
+        quantiles: Sequence[float] = DEFAULT_QUANTILES,
+        covariates: Sequence[str] = (),
+        time_zone: str | None = None,
+        num_samples: int = 100,
+        context_length: int | None = None,
+        seed: int | None = None,
+        nonnegative: bool = False,
+    ) -> Any:
+        """Forecast the series of a pandas or polars DataFrame or Arrow table, in the same kind.
+
+        A row for each series and time, in any order; columns `item_id`, `timestamp` and `target`
+        are taken where the default names are absent; without an id there is one series. The
+        result is long: id, time, `mean`, a column for each of `quantiles`. `covariates` names
+        columns whose rows without a target hold the future. Raises InputError; docs/tables.md.
+        """
+        from laglite.frames import FrameColumns, forecast_frame
+
+        columns = FrameColumns(
+            id_column, timestamp_column, target_column, tuple(covariates), time_zone
+        )
+        return forecast_frame(
+            self, frame, columns, quantiles, horizon=horizon, freq=freq, num_samples=num_samples,
+            context_length=context_length, seed=seed, nonnegative=nonnegative,
+        )  # fmt: skip
 
     def score(
         self,

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from laglite.bundle import manifest_digest
+from laglite.cli.layout_options import layout_options
 from laglite.cli.model_options import model_options, note
 from laglite.cli.preview import MOST_PREVIEWS, print_previews
 from laglite.cli.table_options import table_options
@@ -24,12 +25,8 @@ from laglite.errors import InputError, LagliteWarning
 from laglite.figures import check_picture
 from laglite.forecast import Forecast, parse_quantile
 from laglite.forecast_parts import ForecastParts
-from laglite.forecast_writer import (
-    ForecastSummary,
-    check_output,
-    render_csv,
-    write_forecasts,
-)
+from laglite.forecast_table import ForecastSummary, TableLayout
+from laglite.forecast_writer import check_output, render_csv, write_forecasts
 from laglite.forecaster import Forecaster
 from laglite.plotting import save_fan_charts
 from laglite.randomness import fresh_seed
@@ -76,7 +73,11 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 )
 @click.option("--seed", type=int, help="Makes the result repeatable.")
 @click.option("--nonnegative", is_flag=True, help="No forecast below zero.")
-@click.option("--output", help="FILE.csv, .json or .parquet; - (the default) is CSV on stdout.")
+@click.option(
+    "--output",
+    help="FILE.csv, .json, .jsonl or .parquet, also .csv.gz; - (the default) is CSV on stdout.",
+)
+@layout_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Fan charts to FILE.png, .svg, .pdf.")
 @click.option("--preview", is_flag=True, help="Draw the forecasts in the terminal, on stderr.")
 @model_options  # fmt: skip
@@ -92,18 +93,20 @@ def forecast(
     seed: int | None,
     nonnegative: bool,
     output: str | None,
+    layout: TableLayout,
     plot: Path | None,
     preview: bool,
     backend: str,
     precision: str,
     threads: int | None,
 ) -> None:
-    """Forecast every series of INPUT, a CSV or Parquet file, or - for CSV on stdin.
+    """Forecast every series of INPUT: CSV, JSON lines or Parquet, or - for text on stdin.
 
     Files of more than 1,024 series in the Parquet series format are read and written bit by bit;
     after an interruption the same command goes on where it was.
     """
-    check_output(output)
+    check_output(output, layout)
+    quantiles = layout.levels(quantiles)
     if plot is not None:
         check_picture(plot)
     run = _Run(source, columns, horizon, samples, context, quantiles, nonnegative)
@@ -114,8 +117,11 @@ def forecast(
             raise InputError(
                 f"{drawing} draws files of at most {SERIES_A_PART} series, not {total:,}"
             )
+        if layout.layout != "long":
+            raise InputError(f"--layout {layout.layout} is for at most {SERIES_A_PART} series")
         forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
-        _forecast_in_parts(run, forecaster, precision, Path(output), total, seed)
+        layout = layout.named(forecaster.bundle.name)
+        _forecast_in_parts(run, forecaster, precision, Path(output), layout, total, seed)
         return
     series = read_series(source, columns, freq, note)
     covariates = run.covariates(series)
@@ -124,6 +130,7 @@ def forecast(
     drawn = max(0 if plot is None else MOST_PANELS, MOST_PREVIEWS if preview else 0)
     with _progress(len(series)) as advance:
         shown, forecasts = run.forecast(forecaster, series, covariates, seed, advance, keep=drawn)
+    layout = layout.named(forecaster.bundle.name)
     if plot is not None:
         save_fan_charts(plot, shown, [one.values for one in series[: len(shown)]])
         if len(series) > MOST_PANELS:
@@ -134,9 +141,9 @@ def forecast(
         if len(series) > MOST_PREVIEWS:
             note(f"preview: the first {MOST_PREVIEWS} of {len(series)} series")
     if output is None or output == "-":
-        click.echo(render_csv(forecasts, quantiles), nl=False)
+        click.echo(render_csv(forecasts, quantiles, layout), nl=False)
     else:
-        write_forecasts(output, forecasts, quantiles)
+        write_forecasts(output, forecasts, quantiles, layout)
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,10 @@ class _Run:
             part = slice(begin, begin + SERIES_A_BATCH)
             forecasts = self._batch(forecaster, series[part], covariates[part], seed)
             kept += forecasts[: keep - len(kept)]
-            summaries += [ForecastSummary.of(one, self.quantiles) for one in forecasts]
+            summaries += [
+                ForecastSummary.of(one, self.quantiles, read.zone)
+                for one, read in zip(forecasts, series[part], strict=True)
+            ]
             advance(len(forecasts))
         return kept, summaries
 
@@ -210,7 +220,7 @@ class _Run:
                 self.said.add(message)
         return forecasts
 
-    def plan(self, forecaster: Forecaster, precision: str) -> dict[str, Any]:
+    def plan(self, forecaster: Forecaster, precision: str, layout: TableLayout) -> dict[str, Any]:
         """What parts of one run have in common."""
         file = Path(self.source).stat()
         return {
@@ -222,6 +232,7 @@ class _Run:
             "samples": self.samples,
             "context": self.context,
             "quantiles": list(self.quantiles),
+            "columns": list(layout.figures(self.quantiles)),
             "nonnegative": self.nonnegative,
             "covariates": list(self.columns.covariates),
             "series_a_part": SERIES_A_PART,
@@ -229,10 +240,16 @@ class _Run:
 
 
 def _forecast_in_parts(
-    run: _Run, forecaster: Forecaster, precision: str, output: Path, total: int, seed: int | None
+    run: _Run,
+    forecaster: Forecaster,
+    precision: str,
+    output: Path,
+    layout: TableLayout,
+    total: int,
+    seed: int | None,
 ) -> None:
     """Forecast a file too long to hold at once; what a run before has finished is kept."""
-    parts = ForecastParts(output, run.plan(forecaster, precision), seed)
+    parts = ForecastParts(output, run.plan(forecaster, precision, layout), seed)
     count = -(-total // SERIES_A_PART)
     done = sum(parts.path(number).exists() for number in range(count))
     if done:
@@ -245,7 +262,7 @@ def _forecast_in_parts(
                 continue
             covariates = run.covariates(series)
             _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, advance)
-            write_forecasts(str(path), forecasts, run.quantiles)
+            write_forecasts(str(path), forecasts, run.quantiles, layout)
     parts.join(count)
 
 

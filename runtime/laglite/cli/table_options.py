@@ -1,4 +1,4 @@
-"""Options of every command that reads a table of series: which columns, what frequency."""
+"""Options of every command that reads a table of series: its form, columns and frequency."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from laglite.reading import Columns
+from laglite.reading import Columns, TableForm
 
 Command = Callable[..., Any]
 
 
 def table_options(command: Command) -> Command:
-    """Add --freq, the column names and --covariates; the command gets `freq` and `columns`."""
+    """Add --freq, the column names and the table's form; the command gets `freq` and `columns`."""
 
     @functools.wraps(command)
     def with_columns(
@@ -23,12 +23,29 @@ def table_options(command: Command) -> Command:
         time_column: str | None,
         target_column: str | None,
         covariates: tuple[str, ...],
+        wide: bool,
+        time_zone: str | None,
+        delimiter: str | None,
+        decimal: str | None,
         **options: Any,
     ) -> Any:
-        columns = Columns(id_column, time_column, target_column, covariates)
+        form = TableForm(delimiter, decimal, wide, time_zone)
+        columns = Columns(id_column, time_column, target_column, covariates, form)
         return command(*arguments, columns=columns, **options)
 
     for option in (
+        click.option(
+            "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers."
+        ),
+        click.option(
+            "--delimiter", metavar="CHAR", callback=_parse_delimiter,
+            help="Between the cells of a CSV; tab for a tabulator.  [default: found out]",
+        ),
+        click.option(
+            "--time-zone", metavar="ZONE",
+            help="Of times without a UTC offset, such as Europe/Berlin.",
+        ),
+        click.option("--wide", is_flag=True, help="Each column beside the times is a series."),
         click.option(
             "--covariates", metavar="C,...", callback=_parse_names,
             help="Columns known beforehand; rows without a target at a series' end hold their "
@@ -43,6 +60,14 @@ def table_options(command: Command) -> Command:
     ):  # fmt: skip
         with_columns = option(with_columns)
     return with_columns
+
+
+def _parse_delimiter(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """A single character; wrong usage otherwise."""
+    delimiter = "\t" if text in ("tab", "\\t") else text
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
+        raise click.BadParameter(f"{text!r} is not a single character, nor tab")
+    return delimiter
 
 
 def _parse_names(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...]:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from laglite.errors import InputError
-from laglite.reading.files import Table, is_date, is_missing, is_number
+from laglite.reading.tables import Table, is_date, is_missing, is_number, listed
 
 Note = Callable[[str], None]
 
 ID_NAMES = ("unique_id", "item_id", "series_id", "series", "id")
 TIME_NAMES = ("ds", "timestamp", "datetime", "date", "time", "month", "year")
 TARGET_NAMES = ("y", "target", "value", "values")
+
+
+@dataclass(frozen=True)
+class TableForm:
+    """How a table is written; None: find out.
+
+    `delimiter` and `decimal` mark are those of CSV; `wide` says that each column is a series;
+    `time_zone` (IANA) is that of times without a UTC offset.
+    """
+
+    delimiter: str | None = None
+    decimal: str | None = None
+    wide: bool = False
+    time_zone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -26,10 +40,14 @@ class Columns:
     time: str | None = None
     target: str | None = None
     covariates: tuple[str, ...] = ()
+    form: TableForm = TableForm()
 
 
 def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
-    """Fill in the columns that were not named, saying which, or ask where it is ambiguous."""
+    """Fill in the columns that were not named, saying which, or ask where it is ambiguous.
+
+    The form of the result says whether the table is wide: then it names no id and no target.
+    """
     named = [n for n in (columns.item, columns.time, columns.target) if n is not None]
     for name in (*named, *columns.covariates):
         check_column(table, name)
@@ -40,30 +58,28 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     free = [n for n in table.names if n not in taken]
     time = columns.time
     if time is None:
-        datelike = [n for n in free if _looks_like_times(n, table.column(n))]
+        datelike = [n for n in free if _looks_like_times(table, n)]
         time = _one(table, "time", datelike, TIME_NAMES, "--time-column")
         free = [n for n in free if n != time]
+    if columns.form.wide or _is_wide(table, columns, time, free):
+        return _choose_wide(table, columns, time, note)
     item = columns.item
     if item is None:
-        texts = [n for n in free if _is_text(table.column(n))]
+        texts = [n for n in free if _is_text(table, n)]
         usual = [n for n in free if n.lower() in ID_NAMES]
         item = _one(table, "id", usual or texts, ID_NAMES, "--id-column")
         free = [n for n in free if n != item]
     target = columns.target
-    if (
-        table.names == [item]
-        and columns.item is None
-        and not _is_text(table.column(table.names[0]))
-    ):
+    if table.names == [item] and columns.item is None and not _is_text(table, table.names[0]):
         free, item = [table.names[0]], None  # the only column there is holds the values
     if target is None:
         target = _one(table, "target", free, TARGET_NAMES, "--target-column")
         if target is None:
             raise InputError(
-                f"{table.source}: no column of values among {', '.join(table.names)}; "
+                f"{table.source}: no column of values among {listed(table.names)}; "
                 "name it with --target-column"
             )
-    chosen = Columns(item, time, target, columns.covariates)
+    chosen = replace(columns, item=item, time=time, target=target)
     if chosen != columns and len(table.names) > 1:
         parts = [("id", item), ("time", time), ("target", target)]
         note("columns: " + ", ".join(f"{role} {name!r}" for role, name in parts if name))
@@ -78,10 +94,46 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
 
 def check_column(table: Table, name: str) -> None:
     """Raises InputError if `table` has no column called `name`."""
-    if name not in table.names:
+    if name not in table:
         raise InputError(
-            f"{table.source}: no column {name!r}; the columns are {', '.join(table.names)}"
+            f"{table.source}: no column {name!r}; the columns are {listed(table.names)}"
         )
+
+
+def series_columns(table: Table, columns: Columns) -> list[str]:
+    """The columns of a wide table that are series: all but the times."""
+    return [name for name in table.names if name != columns.time]
+
+
+def _is_wide(table: Table, columns: Columns, time: str | None, free: Sequence[str]) -> bool:
+    """Whether several columns of numbers beside the times can only be series."""
+    return (
+        time is not None
+        and columns.item is None
+        and columns.target is None
+        and not columns.covariates
+        and len(free) > 1
+        and not any(n.lower() in (*ID_NAMES, *TARGET_NAMES) or _is_text(table, n) for n in free)
+    )
+
+
+def _choose_wide(table: Table, columns: Columns, time: str | None, note: Note) -> Columns:
+    given = {"--id-column": columns.item, "--target-column": columns.target}
+    clash = [option for option, name in given.items() if name is not None]
+    if columns.covariates:
+        clash.append("--covariates")
+    if clash:
+        raise InputError(
+            f"{table.source}: in a wide table each column is a series; leave out {clash[0]}, "
+            "or --wide"
+        )
+    chosen = replace(columns, time=time, form=replace(columns.form, wide=True))
+    count = len(series_columns(table, chosen))
+    if not count:
+        raise InputError(f"{table.source}: no column of values beside {time!r}")
+    said = "" if time is None else f", time {time!r}"
+    note(f"wide table: {count:,} series, one for each column{said}")
+    return chosen
 
 
 def _one(
@@ -93,23 +145,30 @@ def _one(
     by_name = [name for name in candidates if name.lower() in usual]
     if len(by_name) == 1:
         return by_name[0]
+    wide = ", or give --wide if each of them is a series" if role == "target" else ""
     raise InputError(
         f"{table.source}: several columns could be the {role} column "
-        f"({', '.join(candidates)}); choose with {option}"
+        f"({listed(candidates)}); choose with {option}{wide}"
     )
 
 
-def _is_text(cells: Sequence[Any]) -> bool:
-    first = next((c for c in cells if not is_missing(c)), None)
-    return isinstance(first, str) and not is_number(first)
+def _is_text(table: Table, name: str) -> bool:
+    first = _first(table.column(name))
+    return isinstance(first, str) and not is_number(first, table.decimal)
 
 
-def _looks_like_times(name: str, cells: Sequence[Any]) -> bool:
+def _looks_like_times(table: Table, name: str) -> bool:
     """Dates, or bare years or text under a usual name: then a bad date is an error of its row."""
     usual = name.lower() in TIME_NAMES
+    cells = table.column(name)
     if isinstance(cells, np.ndarray) and cells.dtype.kind == "M":
         return True
-    first = next((cell for cell in cells if not is_missing(cell)), None)
-    if isinstance(first, str) and is_number(first):
+    first = _first(cells)
+    if isinstance(first, str) and is_number(first, table.decimal):
         return usual and is_date(first)
     return is_date(first) or (usual and isinstance(first, str))
+
+
+def _first(cells: Sequence[Any]) -> Any:
+    """The first cell that is not missing."""
+    return next((cell for cell in cells if not is_missing(cell)), None)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from laglite.errors import InputError
 from laglite.frequency import format_timestamp, timestamps
-from laglite.reading.series import InputSeries
+from laglite.reading.input_series import InputSeries
 
 
 def covariates_over(

@@ -1,0 +1,182 @@
+"""Forecasts of data frames: pandas, polars, or anything that gives an Arrow table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from laglite.arguments import whole_number
+from laglite.errors import InputError
+from laglite.forecast import parse_quantile
+from laglite.forecast_table import ForecastSummary, columns, row_times
+from laglite.frequency import parse_frequency
+from laglite.reading import Columns, InputSeries, TableForm, covariates_over
+from laglite.reading.parquet_files import arrow_table, import_pyarrow
+from laglite.reading.series import rows_by_item, table_series
+from laglite.reading.tables import listed
+
+if TYPE_CHECKING:
+    from laglite.forecaster import Forecaster
+
+SOURCE = "frame"
+SERIES_A_BATCH = 64  # forecast together, so that the paths of many series are not kept
+ITEM, TIME, TARGET = "unique_id", "ds", "y"
+OTHER_NAMES = {ITEM: "item_id", TIME: "timestamp", TARGET: "target"}  # of Chronos and AutoGluon
+
+
+@dataclass(frozen=True)
+class FrameColumns:
+    """Names of a frame's columns, None where it has none, and the zone of its naive times."""
+
+    item: str | None = ITEM
+    time: str | None = TIME
+    target: str = TARGET
+    covariates: tuple[str, ...] = ()
+    time_zone: str | None = None
+
+
+def forecast_frame(
+    forecaster: Forecaster,
+    frame: Any,
+    names: FrameColumns,
+    quantiles: Sequence[float],
+    *,
+    horizon: int,
+    freq: Any,
+    **options: Any,
+) -> Any:
+    """See `Forecaster.predict_df`; `options` are those of `predict_batch`."""
+    horizon = whole_number("horizon", horizon)
+    levels = [parse_quantile(level) for level in quantiles]
+    given = None if freq is None else parse_frequency(freq)
+    table = _to_arrow(frame)
+    names = _find_columns(table.column_names, names)
+    wanted = [n for n in (names.item, names.time, names.target, *names.covariates) if n is not None]
+    read = arrow_table(SOURCE, table.select(list(dict.fromkeys(wanted))), 0)
+    form = TableForm(time_zone=names.time_zone)
+    chosen = Columns(names.item, names.time, names.target, names.covariates, form)
+    series = table_series(read, chosen, given, logging.getLogger("laglite").info, sort=True)
+    known = [covariates_over(one, horizon, SOURCE, names.covariates) for one in series]
+    summaries: list[ForecastSummary] = []
+    for begin in range(0, len(series), SERIES_A_BATCH):
+        part = slice(begin, begin + SERIES_A_BATCH)
+        forecasts = forecaster.predict_batch(
+            [one.values for one in series[part]],
+            horizon=horizon,
+            start=[one.start for one in series[part]],
+            freq=[_alias(one) for one in series[part]],
+            covariates=known[part],
+            item_ids=[one.item_id for one in series[part]],
+            **options,
+        )
+        summaries += [
+            ForecastSummary.of(forecast, levels, one.zone)
+            for forecast, one in zip(forecasts, series[part], strict=True)
+        ]
+    first_rows = [int(index[0]) for index in rows_by_item(read, names.item).values()]
+    return _like(frame, _result(table, names, summaries, levels, np.repeat(first_rows, horizon)))
+
+
+def _alias(series: InputSeries) -> str | None:
+    return None if series.start is None or series.freq is None else series.freq.alias
+
+
+def _find_columns(present: Sequence[str], names: FrameColumns) -> FrameColumns:
+    """The names as given; where a default is absent, Chronos' name, or no id column at all."""
+    item = _present(present, names.item, ITEM)
+    if item not in present and item == ITEM:
+        item = None
+    time = _present(present, names.time, TIME)
+    target = _present(present, names.target, TARGET)
+    for name, option in (
+        (time, "timestamp_column"),
+        (target, "target_column"),
+        (item, "id_column"),
+    ):
+        if name is not None and name not in present:
+            index = "; an index is not read: reset_index()" if option == "timestamp_column" else ""
+            raise InputError(
+                f"{SOURCE}: no column {name!r}; the columns are {listed(present)}: "
+                f"give {option}{index}"
+            )
+    return replace(names, item=item, time=time, target=str(target))
+
+
+def _present(present: Sequence[str], name: str | None, default: str) -> str | None:
+    other = OTHER_NAMES[default]
+    return other if name == default and name not in present and other in present else name
+
+
+def _to_arrow(frame: Any) -> Any:
+    """A pyarrow table of the frame's columns, without its index. Raises InputError."""
+    pa, _, _ = import_pyarrow("predict_df")
+    try:
+        if _package(frame) == "pandas":
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+        elif _package(frame) == "polars" and hasattr(frame, "to_arrow"):
+            table = frame.to_arrow()
+        elif isinstance(frame, pa.Table) or hasattr(frame, "__arrow_c_stream__"):
+            table = pa.table(frame)
+        else:
+            raise InputError(
+                f"{SOURCE}: a pandas or polars DataFrame or an Arrow table is needed, "
+                f"not {type(frame).__name__}"
+            )
+    except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{SOURCE}: cannot be read as a table ({error})") from error
+    if table.num_rows == 0:
+        raise InputError(f"{SOURCE}: the table has no rows")
+    return table
+
+
+def _result(
+    table: Any,
+    names: FrameColumns,
+    summaries: Sequence[ForecastSummary],
+    levels: Sequence[float],
+    places: Any,
+) -> Any:
+    """A pyarrow table: ids and times named and typed as in `table`, mean, quantiles.
+
+    `places` int64 [rows] is where in `table` the id of each row stands.
+    """
+    pa, _, _ = import_pyarrow("predict_df")
+    result = columns(summaries, levels)
+    if names.item is not None:
+        result[ITEM] = table.column(names.item).take(pa.array(places))
+    if names.time is not None:
+        result[TIME] = _times(pa, summaries, table.column(names.time).type)
+    titles = {ITEM: names.item, TIME: names.time}
+    return pa.table({titles.get(name) or name: cells for name, cells in result.items()})
+
+
+def _times(pa: Any, summaries: Sequence[ForecastSummary], kind: Any) -> Any:
+    """Times of the rows in the type of the frame's, or in microseconds where that is not exact."""
+    moments, zone = row_times(summaries)
+    temporal = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    times = pa.array(moments, pa.timestamp("us", zone if temporal or zone is None else "UTC"))
+    try:
+        return times.cast(kind) if temporal else times
+    except pa.ArrowInvalid:
+        return times
+
+
+def _package(frame: Any) -> str:
+    return type(frame).__module__.partition(".")[0]
+
+
+def _like(frame: Any, table: Any) -> Any:
+    """The table as the kind of frame that `frame` is."""
+    if _package(frame) == "pandas":
+        return table.to_pandas()
+    if _package(frame) == "polars":
+        import polars as pl
+
+        return pl.from_arrow(table)
+    return table
