@@ -59,6 +59,13 @@ def test_the_interval_is_drawn_around_the_median() -> None:
     assert (lines[0].split("|")[0], lines[ROWS - 1].split("|")[0]) == ("9", "1")
 
 
+@pytest.mark.parametrize("width", [40, 41])
+def test_the_interval_of_a_single_step_is_drawn(width: int) -> None:
+    step = np.linspace(0, 10, 21, dtype=np.float32)[:, None]
+    plain = chart(forecast(step), np.full(6, 5.0), width, ASCII).plain
+    assert plain.count(".") == 2
+
+
 @given(
     st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(float("nan"))), min_size=1, max_size=60),
     st.integers(2, 60),
