@@ -166,6 +166,33 @@ def test_a_report_of_each_series(run: Run, folder: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(float(row["width_95"]), figures["width_95"], rtol=1e-6)
 
 
+def test_a_report_and_a_picture_hold_the_loss_by_step_and_the_calibration(
+    run: Run, table: Path, tmp_path: Path
+) -> None:
+    output, plot = tmp_path / "report.json", tmp_path / "picture.png"
+    options = ("--horizon", "5", "--windows", "3", "--output", str(output), "--plot", str(plot))
+    result = run(table, *options)
+    assert result.exit_code == 0, result.stderr
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    entry = json.loads(output.read_text())["data_sets"]["table"]
+    assert list(entry["profiles"]) == ["lag_llama_tiny", *entry["methods"]]
+    printed = {line[:24].strip(): line[24:].split() for line in result.stdout.splitlines()[2:]}
+    for method, profile in entry["profiles"].items():
+        steps = profile["by_step"]
+        mean = np.average(steps["wql"], weights=steps["magnitude"])
+        assert printed[method][0] == f"{mean:.3f}"
+        shares = [f"{100 * profile['central_coverage'][i]:.1f}" for i in ("50", "80", "95")]
+        assert printed[method][4:7] == shares
+        assert sum(steps["values"]) == entry["values"] == 25
+        np.testing.assert_allclose(sum(profile["pit"]), 1)
+
+
+def test_a_folder_is_drawn_too(run: Run, folder: Path, tmp_path: Path) -> None:
+    plot = tmp_path / "folder.svg"
+    assert run(folder, "--plot", str(plot)).exit_code == 0
+    assert plot.read_bytes().startswith(b"<?xml")
+
+
 def test_info_shows_a_report_that_a_bundle_keeps(
     run: Run, folder: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
@@ -220,6 +247,8 @@ def test_undefined_figures_are_null_and_shown_as_a_dash(run: Run, tmp_path: Path
         (["--horizon", "2", "--output", "x.xlsx"], "the ending must be one of .json, .csv"),
         (["--horizon", "2", "--output", "none/x.csv"], "the folder none does not exist"),
         (["--horizon", "2", "--output", "."], "the ending must be"),
+        (["--horizon", "2", "--plot", "x.jpg"], "x.jpg: the ending must be .png, .svg or .pdf"),
+        (["--horizon", "2", "--plot", "none/x.png"], "the folder none does not exist"),
         (["--horizon", "2", "--context", "2048"], "this model has 2048"),
         (["--horizon", "2", "--quantiles", "0,0.5"], "quantiles must be between 0 and 1, not 0"),
         (["--horizon", "2", "--target-column", "price"], "no column 'price'"),

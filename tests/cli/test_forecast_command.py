@@ -102,6 +102,28 @@ def test_a_fan_chart_is_drawn(run: Run, table: Path, tmp_path: Path) -> None:
     assert picture.stat().st_size > 10_000
 
 
+def test_the_first_twelve_of_many_series_are_drawn_and_four_previewed(
+    run: Run, tmp_path: Path
+) -> None:
+    rows = [f"s{n},2024-01-{day:02d},{n + day}" for n in range(14) for day in range(1, 12)]
+    path, picture = tmp_path / "many.csv", tmp_path / "fans.svg"
+    path.write_text("\n".join(["unique_id,ds,y", *rows]))
+    result = run(path, "--horizon", "2", "--plot", str(picture), "--preview")
+    assert result.exit_code == 0, result.stderr
+    assert "fans.svg: shows the first 12 of 14 series" in result.stderr
+    assert "preview: the first 4 of 14 series" in result.stderr
+    names = [line for line in result.stderr.splitlines() if line in {f"s{n}" for n in range(14)}]
+    assert names == ["s0", "s1", "s2", "s3"]
+    assert len(read(result.stdout)) == 28
+
+
+def test_a_preview_changes_nothing_on_stdout(run: Run, table: Path) -> None:
+    plain, previewed = (run(table, "--horizon", "4", *options) for options in ((), ("--preview",)))
+    assert previewed.stdout == plain.stdout
+    assert "median (line) and 80 % interval (dots)" in previewed.stderr
+    assert previewed.stderr.splitlines()[-2].split() == ["2024-01-01", "2024-02-01"]
+
+
 def test_a_frequency_that_is_given_is_used(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("ds,y\n2024-01-31,1\n2024-02-29,2\n")
@@ -151,6 +173,7 @@ def test_values_without_times_are_forecast_by_step_with_a_warning(run: Run) -> N
         ("1\n2\n3\n", ["--output", "x.xlsx"], "the ending must be one of .csv"),
         ("1\n2\n3\n", ["--output", "nowhere/x.csv"], "the folder nowhere does not exist"),
         ("1\n2\n3\n", ["--plot", "x.gif"], "the ending must be .png"),
+        ("1\n2\n3\n", ["--plot", "nowhere/x.png"], "the folder nowhere does not exist"),
         ("1\n2\n3\n", ["--backend", "tensorrt"], "'tensorrt' is not part of this version"),
         ("1\n2\n3\n", ["--precision", "int3"], "no precision 'int3'"),
         ("1\n2\n3\n", ["--model", "nowhere"], "neither a model directory nor a shipped model"),

@@ -163,9 +163,10 @@ def test_a_bad_series_is_named_and_finished_parts_stay(run: Run, big: Path, tmp_
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize("options", [["--plot", "chart.png"], ["--preview"]])
 def test_a_chart_of_a_long_file_is_refused_before_anything_is_computed(
-    run: Run, tmp_path: Path
+    run: Run, tmp_path: Path, options: list[str]
 ) -> None:
-    result = run(tmp_path / "out.csv", "--plot", str(tmp_path / "chart.png"))
+    result = run(tmp_path / "out.csv", *options)
     assert result.exit_code == 1
-    assert "--plot draws files of at most 3 series" in result.stderr
+    assert f"{options[0]} draws files of at most 3 series" in result.stderr

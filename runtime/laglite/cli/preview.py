@@ -66,7 +66,8 @@ def chart(forecast: Forecast, history: NDArray[np.float64], width: int, ink: Ink
     size = (ROWS * ink.down, columns * ink.across)
     low, high = (rasterise(end, origin, total, limits, size) for end in forecast.interval(COVERAGE))
     interval = low | high
-    interval[:, 1::2] = False  # dotted
+    start = int(_column(np.array([origin]), total, size[1])[0])
+    interval[:, (start + 1) % 2 :: 2] = False  # dotted, from the first step on
     layers = {
         "interval": interval,
         "history": rasterise(shown, 0, total, limits, size),
@@ -77,7 +78,7 @@ def chart(forecast: Forecast, history: NDArray[np.float64], width: int, ink: Ink
         text.append(f"{_plain(forecast.item_id, ink)[:width]}\n", style="bold")
     for row, cells in enumerate(_cells(layers, ink)):
         text.append(f"{labels.get(row, ''):>{margin}}{ink.side}").append_text(cells).append("\n")
-    place = int(_column(np.array([origin]), total, size[1])[0]) // ink.across
+    place = start // ink.across
     floor = ink.floor * place + ink.tick + ink.floor * (columns - place - 1)
     text.append(f"{'':{margin}}{ink.corner}{floor}\n")
     text.append(f"{'':{margin + 1}}{_caption(forecast, origin, columns, place)}")
