@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +13,9 @@ Array = NDArray[np.float64]
 
 _lgamma = np.frompyfunc(math.lgamma, 1, 1)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
+_inverse_normal = np.frompyfunc(NormalDist().inv_cdf, 1, 1)
 _TINY = 1e-300
+MOST_HALVINGS = 200
 
 
 def log_gamma(x: ArrayLike) -> Array:
@@ -47,6 +51,40 @@ def normal_cdf(z: ArrayLike) -> Array:
     """Standard normal distribution function, accurate in both tails."""
     scaled = np.asarray(z, np.float64) / -math.sqrt(2.0)
     return 0.5 * np.asarray(_erfc(scaled), np.float64)
+
+
+def normal_quantile(levels: ArrayLike) -> Array:
+    """Inverse of the standard normal distribution function, for levels in (0, 1)."""
+    return np.asarray(_inverse_normal(np.asarray(levels, np.float64)), np.float64)
+
+
+def invert_cdf(
+    cdf: Callable[[Array], Array],
+    density: Callable[[Array], Array],
+    levels: Array,
+    *,
+    start: Array,
+    low: Array,
+    high: Array,
+) -> Array:
+    """The values in [low, high] whose `cdf` is `levels`: all [...], elementwise.
+
+    Newton's steps from `start`, halving where they would leave what is known to hold the root.
+    """
+    values = start
+    for _ in range(MOST_HALVINGS):
+        above = cdf(values) - levels
+        low, high = np.where(above <= 0, values, low), np.where(above >= 0, values, high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            steps = values - above / density(values)
+        inside = (steps >= low) & (steps <= high)
+        following = np.where(inside, steps, (low + high) / 2)
+        # A step as small as this leaves an error of its square.
+        small = np.abs(following - values) <= 1e-7 * np.abs(following)
+        values = following
+        if (small | (np.abs(above) <= 1e-14 * levels)).all():
+            break
+    return values
 
 
 def regularized_beta(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
