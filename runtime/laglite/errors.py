@@ -29,6 +29,10 @@ class StateError(LagliteError):
     """A saved stream that is damaged, from a newer laglite, or of another model."""
 
 
+class BrokerError(LagliteError):
+    """An MQTT broker that refuses what the bridge needs."""
+
+
 class BackendError(LagliteError):
     """A backend that is not installed, or cannot run here."""
 

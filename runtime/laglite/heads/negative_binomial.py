@@ -51,7 +51,7 @@ class NegativeBinomial:
             )
         count, odds, target = np.broadcast_arrays(count, odds, levels)
         # Bracket from above by doubling the mean plus spread, then bisect.
-        high = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
+        high: Array = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
         target = np.minimum(target, 1 - 1e-15)  # a uniform of 1 would be an infinite count
         while (short := _count_cdf(high, count, odds) < target).any():
             high = np.where(short, 2 * high + 1, high)

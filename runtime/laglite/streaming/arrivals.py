@@ -8,7 +8,6 @@ import numpy as np
 
 from laglite.frequency import step_numbers, timestamps
 from laglite.streaming.stream import Stream
-from laglite.tokens import TimeAxis
 
 LONGEST_GAP = 100_000  # steps
 
@@ -33,11 +32,13 @@ class Arrivals:
         self.ahead = ahead
         """The step of the last message if it was too far ahead."""
 
-    def place(self, stream: Stream, axis: TimeAxis, time: np.datetime64) -> Arrival:
-        """Where `time` lies, for a stream whose `axis` has times."""
-        assert axis.start is not None and axis.freq is not None
-        step = int(step_numbers(np.array([axis.start, time]), axis.freq)[1])
-        if timestamps(axis.start, axis.freq, step, 1)[0] != time:
+    def place(self, stream: Stream, time: np.datetime64) -> Arrival:
+        """Where `time` lies."""
+        start, freq = stream.axis.start, stream.axis.freq
+        if start is None or freq is None:
+            return Arrival(refused="time after messages without")
+        step = int(step_numbers(np.array([start, time]), freq)[1])
+        if timestamps(start, freq, step, 1)[0] != time:
             return Arrival(refused="off the grid")
         gap = step - stream.passed
         before, self.ahead = self.ahead, None

@@ -34,44 +34,47 @@ def parse_message(data: bytes) -> Message:
 
     Nothing, NaN, NA and null stand for a missing value. Other keys are left alone.
     """
+    try:
+        fields = _fields(data)
+        time = None if fields.get("ds") is None else parse_timestamp(fields["ds"])
+    except InputError as error:
+        return Message(math.nan, fault=str(error))
+    try:
+        return Message(_value(fields), time)
+    except InputError as error:
+        return Message(math.nan, time, str(error))
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    """The keys of a JSON object; a plain text is its "y". Raises InputError."""
     if len(data) > LONGEST_MESSAGE:
-        return Message(math.nan, fault=f"longer than {LONGEST_MESSAGE:,} bytes")
+        raise InputError(f"longer than {LONGEST_MESSAGE:,} bytes")
     try:
         text = data.decode("utf-8-sig").strip()
+        fields: dict[str, Any] = json.loads(text) if text.startswith("{") else {"y": text}
     except UnicodeDecodeError as error:
-        return Message(math.nan, fault=f"not UTF-8 text (byte {error.start})")
-    if not text.startswith("{"):
-        return _message(None if is_missing(text) else text, None)
-    try:
-        fields: dict[str, Any] = json.loads(text)
+        raise InputError(f"not UTF-8 text (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
-        return Message(math.nan, fault=f"not valid JSON ({error})")
-    time = None
-    if fields.get("ds") is not None:
-        try:
-            time = parse_timestamp(fields["ds"])
-        except InputError as error:
-            return Message(math.nan, fault=str(error))
+        raise InputError(f"not valid JSON ({error})") from error
+    return fields
+
+
+def _value(fields: dict[str, Any]) -> float:
+    """The number under "y", NaN where missing. Raises InputError."""
     if "y" not in fields:
-        return Message(math.nan, time, 'no value "y"')
-    return _message(fields["y"], time)
-
-
-def _message(cell: Any, time: np.datetime64 | None) -> Message:
-    """A message with the number in `cell`, None if missing."""
-    if cell is None or is_missing(cell):
-        return Message(math.nan, time)
+        raise InputError('no value "y"')
+    cell = fields["y"]
+    if is_missing(cell):
+        return math.nan
     try:
-        if isinstance(cell, bool):
-            raise TypeError
-        value = float(cell)
-    except (TypeError, ValueError, OverflowError):
-        return Message(math.nan, time, f"{_short(cell)} is not a number")
-    if math.isnan(value):
-        return Message(math.nan, time)
+        value = math.inf if isinstance(cell, bool) else float(cell)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{_short(cell)} is not a number") from error
+    except OverflowError:
+        value = math.inf
     if abs(value) > FLOAT32_MAX:
-        return Message(math.nan, time, f"{_short(cell)} is beyond what float32 can hold")
-    return Message(value, time)
+        raise InputError(f"{_short(cell)} is no number that float32 can hold")
+    return value
 
 
 def _short(cell: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,20 +49,17 @@ class OutputSettings:
 
 @dataclass
 class SessionCounts:
-    """What came: `lines` (messages) in all, those left out by reason, steps without a message.
+    """What came: `lines` (messages) in all, and those left out (`refused`) by reason.
 
-    `unreadable` ones stand for a missing value where messages have no times, and are left out
-    where they have.
+    `unreadable` ones that stood for a missing value, steps passed without a message (`gaps`), and
+    `alarms`.
     """
 
     lines: int = 0
     unreadable: int = 0
-    late: int = 0
-    duplicate: int = 0
-    off_the_grid: int = 0
-    too_far_ahead: int = 0
     gaps: int = 0
     alarms: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,9 @@ class Session:
         self._timed = False
         self._arrivals = Arrivals()
         self._stream: Stream | None = None
-        if self._history.start is not None or settings.freq is None:
-            self._stream = self._open(self._history.start)
+        opened = self._open(self._history.start)  # which checks the settings, too
+        if self._history.start is not None:
+            self._stream = opened
 
     @property
     def stream(self) -> Stream | None:
@@ -123,46 +122,44 @@ class Session:
         self.counts.lines += 1
         result: Result = {"n": self.counts.lines}
         if message.fault is not None:
-            self.counts.unreadable += 1
             result["note"] = message.fault
-        if message.time is None:
-            if self._timed and message.fault is None:
-                self.counts.unreadable += 1
-                result["note"] = "no time, where messages before had one"
-            if self._timed:
-                return result
-            stream = self._stream = self._stream or self._open(None)
-        else:
+        if self._stream is None and message.fault is not None:
+            return self._refused(result, "unreadable")  # it may have had a time
+        stream = self._stream = self._stream or self._open_at(message.time)
+        if message.time is not None:
             result["ds"] = format_timestamp(message.time)
-            stream = self._stream_from(message.time)
-            arrival = self._arrivals.place(stream, stream.axis, message.time)
+            arrival = self._arrivals.place(stream, message.time)
             if arrival.refused is not None:
-                name = arrival.refused.replace(" ", "_")
-                setattr(self.counts, name, getattr(self.counts, name) + 1)
-                return result | {"note": arrival.refused}
+                return self._refused(result, arrival.refused)
+            self._timed = True
             if arrival.gap:
                 self.counts.gaps += arrival.gap
                 result["skipped"] = arrival.gap
                 stream.skip(arrival.gap)
+        elif self._timed:
+            return self._refused(result, "unreadable" if message.fault else "without a time")
         return self._judged(stream, message, result)
 
-    def _stream_from(self, time: np.datetime64) -> Stream:
-        """The stream, whose next value has this time if it is the first message."""
+    def _open_at(self, time: np.datetime64 | None) -> Stream:
+        """A stream whose first value, after the opening history, has this time."""
+        if time is None:
+            return self._open(None)
         if self._settings.freq is None:
             raise InputError(
                 "the messages have times, but there is no frequency to tell which steps they are; "
                 "give it (--freq)"
             )
-        if self._stream is None:
-            freq = parse_frequency(self._settings.freq)
-            self._stream = self._open(timestamps(time, freq, -len(self._history.values), 1)[0])
-        elif self._stream.axis.start is None:
-            raise InputError("the first messages had no times, this one has; give all or none one")
-        self._timed = True
-        return self._stream
+        freq = parse_frequency(self._settings.freq)
+        return self._open(timestamps(time, freq, -len(self._history.values), 1)[0])
+
+    def _refused(self, result: Result, reason: str) -> Result:
+        """Leave a message out."""
+        self.counts.refused[reason] += 1
+        return result | {"note": result.get("note", reason)}
 
     def _judged(self, stream: Stream, message: Message, result: Result) -> Result:
         """Take a message's value into the stream."""
+        self.counts.unreadable += message.fault is not None
         if message.time is None and stream.next_time is not None:
             result["ds"] = format_timestamp(stream.next_time)
         level = stream.alarm_level
@@ -216,6 +213,24 @@ class Session:
             "stream": None if self._stream is None else self._stream.state(),
         }
 
+    def summary(self) -> str:
+        """All counts in a sentence."""
+        counts = self.counts
+        parts = [f"{counts.lines:,} lines"]
+        parts += [f"{number:,} {reason}" for reason, number in counts.refused.items()]
+        if counts.unreadable:
+            parts.append(f"{counts.unreadable:,} unreadable, taken as missing")
+        if counts.gaps:
+            parts.append(f"{counts.gaps:,} steps without a line")
+        if self._stream is not None:
+            done = self._stream.counts
+            parts += [
+                f"{done.values:,} values ({done.missing:,} missing)",
+                f"{counts.alarms:,} alarms",
+                f"{done.tokens:,} tokens, {done.refreshes:,} prompts of {done.prompt_tokens:,}",
+            ]
+        return "; ".join(parts)
+
     def _identity(self) -> dict[str, Any]:
         """What a state and a session must have in common."""
         bundle = self._forecaster.bundle
@@ -235,6 +250,7 @@ class Session:
         self.seed, self._timed = state["seed"], state["timed"]
         self._arrivals = Arrivals(state["ahead"])
         self.counts = SessionCounts(**state["counts"])
+        self.counts.refused = Counter(self.counts.refused)
         if state["stream"] is not None:
             self._stream = Stream.restore(self._forecaster, state["stream"])
 
