@@ -109,7 +109,7 @@ class MqttBridge:
 
     def _serve(self, seconds: float) -> bool:
         """One round; False if the connection is lost. Raises BrokerError."""
-        alive = self._client.loop(seconds) == 0
+        alive = bool(self._client.loop(seconds) == 0)
         if self._failure is not None:
             raise BrokerError(f"{self._where}: {self._failure}")
         if alive:
@@ -163,6 +163,7 @@ class MqttBridge:
     def _make_client(self) -> Any:
         try:
             from paho.mqtt import client as mqtt
+            from paho.mqtt.enums import CallbackAPIVersion
             from paho.mqtt.packettypes import PacketTypes
             from paho.mqtt.properties import Properties
             from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -171,7 +172,7 @@ class MqttBridge:
         broker = self._broker
         digest = hashlib.sha256(self._topic.encode()).hexdigest()
         client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             broker.client_id or f"laglite-{digest[:12]}",
             protocol=mqtt.MQTTv5,
             manual_ack=True,
@@ -206,7 +207,7 @@ class MqttBridge:
         client.on_connect, client.on_subscribe = on_connect, on_subscribe
         client.on_publish = on_publish
         client.on_message = lambda _, __, message: self._waiting.append(message)
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = AT_ONCE
         client.connect_async(
