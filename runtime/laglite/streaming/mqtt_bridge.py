@@ -3,7 +3,7 @@
 Both directions have QoS 1 and a session that the broker keeps. A message is acknowledged once
 its result has been acknowledged by the broker and the state, if there is one, is on the disk. What
 the broker delivers again after a lost connection is recognised as long as the process lives: it
-comes marked as a repetition, in the order it had.
+comes marked as a repetition, with the id it had.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from laglite.streaming.interruption import Interrupted, Interruption
 from laglite.streaming.session import Session
 
 AT_ONCE = 64  # messages the broker may send before the first of them is acknowledged
+REMEMBERED = 2 * AT_ONCE  # those, and as many whose acknowledgement may not have arrived
 LOOP_SECONDS = 0.1
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds between attempts to reach the broker
 LAST_SECONDS = 5.0  # for results under way when the process is asked to end
@@ -39,15 +40,6 @@ class Broker:
     password: str | None = None
     tls: bool = False
     client_id: str | None = None
-
-
-@dataclass
-class _Taken:
-    """A message whose value the stream has: its result's id, and its own to acknowledge."""
-
-    payload: bytes
-    result: int
-    message: int
 
 
 class MqttBridge:
@@ -72,8 +64,8 @@ class MqttBridge:
         self._topic, self._output_topic = topic, output_topic
         self._save = save
         self._waiting: deque[Any] = deque()
-        self._taken: list[_Taken] = []
-        self._unclaimed: deque[_Taken] = deque()  # taken before the connection was lost
+        self._taken: list[int] = []  # ids of messages to acknowledge
+        self._known: dict[int, bytes] = {}  # the last messages whose values the stream has
         self._under_way: set[int] = set()  # results the broker has not acknowledged
         self._pause = FIRST_PAUSE
         self._failure: str | None = None
@@ -117,20 +109,24 @@ class MqttBridge:
             self._acknowledge()
         return alive
 
+    def _receive(self, message: Any) -> None:
+        """Queue a message. An id that is used anew shows that its last use is settled."""
+        if not (message.dup and self._known.get(message.mid) == message.payload):
+            self._known.pop(message.mid, None)
+        self._waiting.append(message)
+
     def _take_waiting(self) -> None:
         """Take messages, up to as many as are saved and acknowledged together."""
         while self._waiting and len(self._taken) < AT_ONCE:
             message = self._waiting.popleft()
-            again = self._unclaimed and message.dup
-            if again and self._unclaimed[0].payload == message.payload:
-                one = self._unclaimed.popleft()
-                one.message = message.mid
-                self._taken.append(one)
-                continue
-            result = json.dumps(self._session.take(message.payload))
-            sent = self._client.publish(self._output_topic, result, qos=1)
-            self._under_way.add(sent.mid)
-            self._taken.append(_Taken(message.payload, sent.mid, message.mid))
+            if message.mid not in self._known:
+                result = json.dumps(self._session.take(message.payload))
+                sent = self._client.publish(self._output_topic, result, qos=1)
+                self._under_way.add(sent.mid)
+                self._known[message.mid] = message.payload
+                if len(self._known) > REMEMBERED:
+                    del self._known[next(iter(self._known))]
+            self._taken.append(message.mid)
 
     def _acknowledge(self) -> None:
         """Once all results have arrived: save the state, then acknowledge the messages."""
@@ -139,15 +135,14 @@ class MqttBridge:
             return
         if self._save is not None:
             self._save()
-        for one in self._taken:
-            self._client.ack(one.message, 1)
+        for message in self._taken:
+            self._client.ack(message, 1)
         self._taken.clear()
 
     def _lose(self, wrong: str) -> None:
         """Without a connection no message can be acknowledged: the broker will send all again."""
         self._note(f"{self._where}: {wrong}; trying again in {self._pause:g} s")
         self._waiting.clear()
-        self._unclaimed.extendleft(reversed(self._taken))
         self._taken.clear()
 
     def _finish(self) -> None:
@@ -191,7 +186,7 @@ class MqttBridge:
                 return
             self._pause = FIRST_PAUSE
             if not flags.session_present:
-                self._unclaimed.clear()  # it has forgotten them
+                self._known.clear()  # the broker will not repeat them
             self._note(f"{self._where}: connected, {self._topic} -> {self._output_topic}")
             client.subscribe(self._topic, options=options)
 
@@ -206,7 +201,7 @@ class MqttBridge:
 
         client.on_connect, client.on_subscribe = on_connect, on_subscribe
         client.on_publish = on_publish
-        client.on_message = lambda _, __, message: self._waiting.append(message)
+        client.on_message = lambda _, __, message: self._receive(message)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = FOREVER
         properties.ReceiveMaximum = AT_ONCE
