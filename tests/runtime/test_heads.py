@@ -231,7 +231,8 @@ def test_negative_binomial_takes_large_counts(scale: float) -> None:
     reference = scipy.stats.nbinom(3, 1 / (1 + scale))
     np.testing.assert_allclose(counts, reference.ppf(uniforms[0]), rtol=1e-6)
     log_prob = HEADS["neg_bin"].log_prob(arguments, np.rint(counts), window)
-    np.testing.assert_allclose(log_prob, reference.logpmf(np.rint(counts)), rtol=1e-6)
+    # scipy's comes from logarithms of gamma functions near 1e11, each rounded to about 1e-5.
+    np.testing.assert_allclose(log_prob, reference.logpmf(np.rint(counts)), rtol=1e-6, atol=1e-4)
 
 
 def test_negative_binomial_refuses_counts_it_cannot_tell_apart() -> None:
