@@ -8,7 +8,7 @@ from typing import Any
 from laglite.errors import InputError
 
 RATE_STEP = 0.25  # of the level's logarithm, for each alarm
-WIDEST = 20.0  # the level stays within this factor of the rate
+LEAST_SHARE, GREATEST_SHARE = 0.01, 20.0  # of the rate: where the level stays
 LARGEST_LEVEL = 0.5
 
 
@@ -35,8 +35,8 @@ class Alarm:
         outside = cdf < self.level / 2 or cdf > 1 - self.level / 2
         if self.adaptive:
             level = self.level * math.exp(RATE_STEP * (self.rate - outside))
-            most = min(WIDEST * self.rate, LARGEST_LEVEL)
-            self.level = min(max(level, self.rate / WIDEST), most)
+            most = min(GREATEST_SHARE * self.rate, LARGEST_LEVEL)
+            self.level = min(max(level, LEAST_SHARE * self.rate), most)
         return outside
 
     def state(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +58,7 @@ class SessionCounts:
     unreadable: int = 0
     gaps: int = 0
     alarms: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Session:
 
     def _refused(self, result: Result, reason: str) -> Result:
         """Leave a message out."""
-        self.counts.refused[reason] += 1
+        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
         return result | {"note": result.get("note", reason)}
 
     def _judged(self, stream: Stream, message: Message, result: Result) -> Result:
@@ -250,7 +249,6 @@ class Session:
         self.seed, self._timed = state["seed"], state["timed"]
         self._arrivals = Arrivals(state["ahead"])
         self.counts = SessionCounts(**state["counts"])
-        self.counts.refused = Counter(self.counts.refused)
         if state["stream"] is not None:
             self._stream = Stream.restore(self._forecaster, state["stream"])
 
