@@ -269,14 +269,11 @@ def _pump(
     while line := _read_line(lines, interruption):
         result = json.dumps(session.take(line))
         try:
-            with interruption.allowed():
-                sys.stdout.write(result + "\n")
-                sys.stdout.flush()
-        except Interrupted:
-            return  # the state must not be ahead of what was put out
+            sys.stdout.write(result + "\n")
+            sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            return  # without saving: the state must not be ahead of what was put out
         if session.counts.lines % state_every == 0:
             save()
     save()

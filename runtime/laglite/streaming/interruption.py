@@ -13,7 +13,10 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 class Interruption:
-    """Whether the process was asked to end; while `allowed`, being asked raises Interrupted."""
+    """Whether the process was asked to end; while `allowed`, being asked raises Interrupted.
+
+    Being asked a second time ends the process at once.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -43,7 +46,8 @@ class Interruption:
         finally:
             self._allowed = False
 
-    def _handle(self, *_: Any) -> None:
+    def _handle(self, number: int, _: Any) -> None:
         self.asked = True
+        signal.signal(number, signal.SIG_DFL)  # whoever asks twice means it
         if self._allowed:
             raise Interrupted

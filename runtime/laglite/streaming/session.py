@@ -82,6 +82,8 @@ class Session:
         seed: int | None = None,
     ) -> None:
         """Raises InputError for settings that do not go together."""
+        if settings.freq is not None:
+            parse_frequency(settings.freq)
         self._forecaster, self._settings, self._output = forecaster, settings, output
         self._history = OpeningHistory(np.empty(0)) if history is None else history
         self.seed = fresh_seed() if seed is None else seed
