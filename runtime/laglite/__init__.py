@@ -8,6 +8,15 @@
 from laglite.errors import LagliteError, LagliteWarning
 from laglite.forecast import Forecast, Score
 from laglite.forecaster import Forecaster
+from laglite.streaming import Stream
 from laglite.version import __version__
 
-__all__ = ["Forecast", "Forecaster", "LagliteError", "LagliteWarning", "Score", "__version__"]
+__all__ = [
+    "Forecast",
+    "Forecaster",
+    "LagliteError",
+    "LagliteWarning",
+    "Score",
+    "Stream",
+    "__version__",
+]

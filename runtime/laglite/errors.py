@@ -25,6 +25,14 @@ class CheckpointError(LagliteError):
     """A training checkpoint that cannot be read safely, or holds another architecture."""
 
 
+class StateError(LagliteError):
+    """A saved stream that is damaged, from a newer laglite, or of another model."""
+
+
+class BrokerError(LagliteError):
+    """An MQTT broker that refuses what the bridge needs."""
+
+
 class BackendError(LagliteError):
     """A backend that is not installed, or cannot run here."""
 

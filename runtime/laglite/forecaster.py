@@ -27,6 +27,8 @@ from laglite.heads import HEADS
 from laglite.randomness import IndependentNoise, LatticeNoise, Noise, fresh_seed, path_uniforms
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
+from laglite.streaming import Stream
+from laglite.streaming.alarm import Alarm
 from laglite.tokens import TimeAxis, encode, known_features
 
 
@@ -267,6 +269,34 @@ class Forecaster:
             np.where(gone, np.nan, head.log_prob(params, there, window)),
             np.where(gone, np.nan, head.cdf(params, there, window)),
         )
+
+    def stream(
+        self,
+        history: ArrayLike = (),
+        *,
+        start: Any = None,
+        freq: Any = None,
+        context_length: int | None = None,
+        refresh: int | None = None,
+        horizon: int = 1,
+        warm_up: int = 1,
+        alarm_rate: float = 0.01,
+        adaptive: bool = False,
+    ) -> Stream:
+        """A stream of the values after `history`, which may be empty; see `laglite.Stream`.
+
+        `refresh` is how many values share a scale (None: the model's context length), `horizon`
+        the longest forecast that will be asked for. Nothing is predicted before `warm_up` values
+        were observed. `alarm_rate` is the share of values that an `Update` calls outside, over
+        time also of a model that is not calibrated with `adaptive` (see
+        `laglite.streaming.alarm`). Streams have no covariates. Raises InputError.
+        """
+        refresh = whole_number("refresh", self.spec.context_length if refresh is None else refresh)
+        context = self._context(context_length, max(refresh, whole_number("horizon", horizon)))
+        values = as_history(history, may_be_missing=True) if np.size(history) else np.empty(0)
+        self._covariates(None, 0, 0)
+        axis, alarm = self._axis(start, freq), Alarm(alarm_rate, adaptive)
+        return Stream(self, axis, values, context, refresh, whole_number("warm_up", warm_up), alarm)
 
     def _context(self, context_length: int | None, horizon: int) -> int:
         """The prompt's length, checked to fit the model together with the horizon."""

@@ -13,6 +13,7 @@ from laglite.version import __version__
 # Names resolved on use: the runtime imports neither training nor export.
 COMMANDS = {
     "forecast": "laglite.cli.forecast:forecast",
+    "stream": "laglite.cli.stream:stream",
     "info": "laglite.cli.info:info",
     "evaluate": "laglite.cli.evaluate:evaluate",
     "bench": "laglite.cli.bench:bench",

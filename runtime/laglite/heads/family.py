@@ -34,10 +34,19 @@ class Head(Protocol):
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
         """Probability of a value at most `values`."""
 
+    def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
+        """The value in data units whose cdf is `levels`, each in (0, 1); the least, for counts."""
+
 
 def affine(arguments: Arguments, draws: Array) -> Array:
     """Draws of the standard distribution to scaled units."""
     return np.asarray(arguments["loc"] + arguments["scale"] * draws, np.float64)
+
+
+def to_data(scaled: Array, window: Window) -> Array:
+    """Scaled units to data units in double precision."""
+    values: Array = scaled * window.scale + window.loc
+    return values
 
 
 def standardise(arguments: Arguments, values: Array, window: Window) -> tuple[Array, Array]:

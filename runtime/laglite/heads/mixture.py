@@ -6,6 +6,7 @@ import numpy as np
 
 from laglite.heads.family import FINE_DRAWS, Arguments, Array, choose, numbered
 from laglite.heads.student_t import StudentT
+from laglite.special import invert_cdf
 from laglite.window import Window
 
 
@@ -39,6 +40,19 @@ class MixtureT:
         weights, _ = _shares(arguments)
         below = weights * StudentT().cdf(_components(arguments), values, window)
         return np.asarray(below.sum(axis=0))
+
+    def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
+        """Between the least and the greatest of the components' quantiles."""
+        each = StudentT().quantile(_components(arguments), levels, window)
+        low, high = each.min(axis=0), each.max(axis=0)
+        return invert_cdf(
+            lambda values: self.cdf(arguments, values, window),
+            lambda values: np.exp(self.log_prob(arguments, values, window)),
+            np.broadcast_to(levels, low.shape),
+            start=(low + high) / 2,
+            low=low,
+            high=high,
+        )
 
 
 def _shares(arguments: Arguments) -> tuple[Array, Array]:

@@ -25,27 +25,7 @@ class NegativeBinomial:
 
         Raises LagliteError where counts get too large to be told apart.
         """
-        count, odds = self._count_and_odds(arguments, window)
-        largest = float(np.max(odds * np.maximum(count, 1)))
-        if largest > LARGEST_COUNT:
-            raise LagliteError(
-                f"the model forecasts counts of about {largest:.1g}, more than its negative "
-                f"binomial head can tell apart ({LARGEST_COUNT:g}); divide the series by some "
-                "thousands, or choose a model with another head"
-            )
-        count, odds, target = np.broadcast_arrays(count, odds, uniforms[0])
-        # Bracket from above by doubling the mean plus spread, then bisect to the smallest count
-        # whose distribution function reaches the uniform.
-        high = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
-        target = np.minimum(target, 1 - 1e-15)  # a uniform of 1 would be an infinite count
-        while (short := _count_cdf(high, count, odds) < target).any():
-            high = np.where(short, 2 * high + 1, high)
-        low = np.full_like(high, -1.0)
-        while (high - low > 1).any():
-            middle = np.floor((low + high) / 2)
-            enough = _count_cdf(middle, count, odds) >= target
-            high, low = np.where(enough, middle, high), np.where(enough, low, middle)
-        counts: Array = (high - window.loc) / window.scale
+        counts: Array = (self.quantile(arguments, uniforms[0], window) - window.loc) / window.scale
         return counts
 
     def log_prob(self, arguments: Arguments, values: Array, window: Window) -> Array:
@@ -58,6 +38,29 @@ class NegativeBinomial:
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
         count, odds = self._count_and_odds(arguments, window)
         return _count_cdf(np.floor(values), count, odds)
+
+    def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
+        """The smallest count whose distribution function reaches the level; raises LagliteError."""
+        count, odds = self._count_and_odds(arguments, window)
+        largest = float(np.max(odds * np.maximum(count, 1)))
+        if largest > LARGEST_COUNT:
+            raise LagliteError(
+                f"the model forecasts counts of about {largest:.1g}, more than its negative "
+                f"binomial head can tell apart ({LARGEST_COUNT:g}); divide the series by some "
+                "thousands, or choose a model with another head"
+            )
+        count, odds, target = np.broadcast_arrays(count, odds, levels)
+        # Bracket from above by doubling the mean plus spread, then bisect.
+        high: Array = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
+        target = np.minimum(target, 1 - 1e-15)  # a uniform of 1 would be an infinite count
+        while (short := _count_cdf(high, count, odds) < target).any():
+            high = np.where(short, 2 * high + 1, high)
+        low = np.full_like(high, -1.0)
+        while (high - low > 1).any():
+            middle = np.floor((low + high) / 2)
+            enough = _count_cdf(middle, count, odds) >= target
+            high, low = np.where(enough, middle, high), np.where(enough, low, middle)
+        return high
 
     @staticmethod
     def _count_and_odds(arguments: Arguments, window: Window) -> tuple[Array, Array]:

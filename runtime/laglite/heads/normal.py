@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, standardise
-from laglite.special import normal_cdf
+from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, standardise, to_data
+from laglite.special import normal_cdf, normal_quantile
 from laglite.window import Window
 
 
@@ -27,3 +27,6 @@ class Normal:
 
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
         return normal_cdf(standardise(arguments, values, window)[0])
+
+    def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
+        return to_data(affine(arguments, normal_quantile(levels)), window)

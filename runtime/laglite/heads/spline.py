@@ -25,7 +25,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from laglite.heads.family import FINE_DRAWS, Arguments, Array, affine, choose, numbered, standardise
+from laglite.heads.family import (
+    FINE_DRAWS,
+    Arguments,
+    Array,
+    affine,
+    choose,
+    numbered,
+    standardise,
+    to_data,
+)
 from laglite.window import Window
 
 BOUND = 5.0
@@ -55,6 +64,10 @@ class Spline:
         x, _ = inverse(arguments, z)
         below: Array = np.exp(-np.logaddexp(0.0, -x))  # accurate in both tails
         return below
+
+    def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
+        x = np.log(levels) - np.log1p(-levels)
+        return to_data(affine(arguments, forward(arguments, x)), window)
 
 
 class Bin(NamedTuple):
