@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,12 +17,12 @@ from laglite.arguments import as_history, as_seed, for_each, whole_number
 from laglite.backends import Backend, open_backend
 from laglite.batch import chunks, sample_many
 from laglite.bundle import Bundle, locate, open_bundle
-from laglite.covariates import as_covariates
 from laglite.decoding import PathRequest, prefill, sample_paths
-from laglite.errors import InputError, LagliteError, LagliteWarning
+from laglite.errors import InputError, LagliteError
 from laglite.forecast import DEFAULT_QUANTILES, Forecast, Score
 from laglite.frequency import timestamps
 from laglite.heads import HEADS
+from laglite.model_arguments import checked_covariates, prompt_length, time_axis
 from laglite.randomness import IndependentNoise, LatticeNoise, Noise, fresh_seed, path_uniforms
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
@@ -94,9 +93,9 @@ class Forecaster:
         horizon = whole_number("horizon", horizon)
         num_samples = whole_number("num_samples", num_samples)
         history = as_history(target, item_id)
-        context = self._context(context_length, horizon)
-        axis = self._axis(start, freq)
-        given = self._covariates(covariates, len(history), horizon)
+        context = prompt_length(self.spec, context_length, horizon)
+        axis = time_axis(self.spec, start, freq)
+        given = checked_covariates(self.bundle, covariates, len(history), horizon)
         seed = fresh_seed() if seed is None else as_seed(seed)
         series = _Series(history, axis, given, item_id)
         request = self._request(
@@ -160,13 +159,13 @@ class Forecaster:
         names = for_each("item_ids", item_ids, count)
         known = for_each("covariates", covariates, count)
         seed = fresh_seed() if seed is None else as_seed(seed)
-        context = self._context(context_length, horizon)
+        context = prompt_length(self.spec, context_length, horizon)
         series = []
         for row, target in enumerate(targets):
             with _naming(names[row], row):
                 history = as_history(target)
-                axis = self._axis(starts[row], freqs[row])
-                given = self._covariates(known[row], len(history), horizon)
+                axis = time_axis(self.spec, starts[row], freqs[row])
+                given = checked_covariates(self.bundle, known[row], len(history), horizon)
             series.append(_Series(history, axis, given, names[row]))
         if count < self._threads:  # too few to keep every thread busy
             each, shards = 1, self._threads
@@ -247,9 +246,9 @@ class Forecaster:
         """
         values = as_history(history)
         known = as_history(observed, "observed", may_be_missing=True)
-        context = self._context(context_length, len(known))
-        axis = self._axis(start, freq)
-        given = self._covariates(covariates, len(values), len(known))
+        context = prompt_length(self.spec, context_length, len(known))
+        axis = time_axis(self.spec, start, freq)
+        given = checked_covariates(self.bundle, covariates, len(values), len(known))
         prompt = encode(self.spec, values, axis, context, known[:-1], given)
         rotary = rotary_tables(self.spec, len(prompt.tokens))
         (prefilled,) = prefill(self.backend, [prompt], rotary)
@@ -292,67 +291,13 @@ class Forecaster:
         `laglite.streaming.alarm`). Streams have no covariates. Raises InputError.
         """
         refresh = whole_number("refresh", self.spec.context_length if refresh is None else refresh)
-        context = self._context(context_length, max(refresh, whole_number("horizon", horizon)))
+        context = prompt_length(
+            self.spec, context_length, max(refresh, whole_number("horizon", horizon))
+        )
         values = as_history(history, may_be_missing=True) if np.size(history) else np.empty(0)
-        self._covariates(None, 0, 0)
-        axis, alarm = self._axis(start, freq), Alarm(alarm_rate, adaptive)
+        checked_covariates(self.bundle, None, 0, 0)
+        axis, alarm = time_axis(self.spec, start, freq), Alarm(alarm_rate, adaptive)
         return Stream(self, axis, values, context, refresh, whole_number("warm_up", warm_up), alarm)
-
-    def _context(self, context_length: int | None, horizon: int) -> int:
-        """The prompt's length, checked to fit the model together with the horizon."""
-        spec = self.spec
-        if context_length is None:
-            context = spec.context_length
-        else:
-            context = whole_number("context_length", context_length)
-        most = spec.max_positions
-        if most is not None and context + horizon - 1 > most:
-            raise InputError(
-                f"context {context} and horizon {horizon} need {context + horizon - 1} positions, "
-                f"but this model has {most}: shorten one of them"
-            )
-        return context
-
-    def _covariates(
-        self, covariates: ArrayLike | None, past: int, ahead: int
-    ) -> NDArray[np.float64] | None:
-        """Checked covariates, with a warning where the model will miss them."""
-        num = self.spec.num_covariates
-        if covariates is not None and not num:
-            raise InputError(
-                f"covariates: the model {self.bundle.name!r} was trained without any; "
-                "leave them out, or choose a model with covariates"
-            )
-        if covariates is not None:
-            return as_covariates(covariates, num, past, ahead)
-        if num:
-            warnings.warn(
-                f"this model was trained with {num} covariate{'s' if num > 1 else ''}; without "
-                "them they are 0, their average, and its forecasts get worse",
-                LagliteWarning,
-                stacklevel=3,
-            )
-        return None
-
-    def _axis(self, start: Any, freq: Any) -> TimeAxis:
-        """The time axis, with a warning where the model will miss it."""
-        if start is not None and freq is not None:
-            return TimeAxis.of(start, freq)
-        if start is not None or freq is not None:
-            given, absent = ("start", "freq") if freq is None else ("freq", "start")
-            warnings.warn(
-                f"{given} without {absent}: the forecast uses no calendar features",
-                LagliteWarning,
-                stacklevel=3,
-            )
-        elif self.spec.calendar and not self.spec.calendar_optional:
-            warnings.warn(
-                "this model was trained with calendar features on every series; without start "
-                "and freq they are 0 and its forecasts get worse",
-                LagliteWarning,
-                stacklevel=3,
-            )
-        return TimeAxis()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from laglite.arguments import FLOAT32_MAX
 from laglite.errors import InputError
 from laglite.frequency import parse_timestamp
-from laglite.reading.files import is_missing
+from laglite.reading.tables import is_missing
 
 LONGEST_MESSAGE = 65_536  # bytes
 
