@@ -10,15 +10,14 @@ from itertools import islice
 
 from laglite.errors import InputError
 from laglite.reading.columns import ID_NAMES, TARGET_NAMES, TIME_NAMES, Note, TableForm
-from laglite.reading.tables import Table, check_width, is_date, is_missing, is_number
+from laglite.reading.tables import DECIMAL_COMMA, Table, check_width, is_date, is_missing, is_number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 NO_DELIMITER = "\x1f"  # for a single column whose numbers hold commas
 SAMPLE_ROWS = 200
 SAMPLE_CHARACTERS = 1 << 16
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-DECIMAL_POINT = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*")
+DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+BY_COMMAS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 USUAL_NAMES = frozenset({*ID_NAMES, *TIME_NAMES, *TARGET_NAMES})
 
 Rows = list[tuple[int, list[str]]]
@@ -129,11 +128,11 @@ def _find_decimal(source: str, rows: Rows, delimiter: str) -> str:
     plain = doubtful = point = None
     for number, row in rows:
         for cell in row:
-            if "," in cell and DECIMAL_COMMA.fullmatch(cell):
-                if not THOUSANDS.fullmatch(cell):
-                    plain = plain or (number, cell)
+            if "," in cell and BY_COMMAS.fullmatch(cell.strip()):
                 doubtful = doubtful or (number, cell)
-            elif "." in cell and DECIMAL_POINT.fullmatch(cell):
+            elif "," in cell and DECIMAL_COMMA.fullmatch(cell.strip()):
+                plain = plain or (number, cell)
+            elif "." in cell and DECIMAL_POINT.fullmatch(cell.strip()):
                 point = point or (number, cell)
     if plain and point:
         raise InputError(
