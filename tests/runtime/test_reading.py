@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,35 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from laglite.errors import InputError, MissingDependencyError
-from laglite.reading import Columns, InputSeries, covariates_over, read_series
+from laglite.reading import Columns, covariates_over, read_series
+from tests.runtime.conftest import Read
 
 NAN = np.nan
 LONG = Columns(item="id", time="ds", target="y")
-Read = Callable[..., "tuple[list[InputSeries], list[str]]"]
-
-
-@pytest.fixture
-def read(tmp_path: Path) -> Read:
-    """Series and notes from CSV text, or from columns or a table written as Parquet."""
-
-    def read(
-        content: Any, columns: Columns | None = None, freq: str | None = None
-    ) -> tuple[list[InputSeries], list[str]]:
-        path = tmp_path / ("data.csv" if isinstance(content, (str, bytes)) else "data.parquet")
-        if isinstance(content, str):
-            content = content.encode()
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            pq.write_table(pa.table(content), path)
-        notes: list[str] = []
-        return read_series(str(path), columns or Columns(), freq, notes.append), notes
-
-    return read
 
 
 def days(*numbers: int) -> list[str]:
