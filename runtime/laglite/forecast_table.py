@@ -172,10 +172,7 @@ def _wide(forecasts: Sequence[Written], figures: Mapping[str, float | None]) -> 
             column: list[float | None] = [None] * height
             for place, value in zip(places, _figure(forecast, level), strict=True):
                 column[place] = float(value)
-            title = name if forecast.item_id is None else f"{forecast.item_id}-{name}"
-            if title in table:
-                raise InputError(f"the wide table would have the column {title!r} twice")
-            table[title] = column
+            table[name if forecast.item_id is None else f"{forecast.item_id}-{name}"] = column
     return table
 
 

@@ -92,11 +92,8 @@ def _find_columns(present: Sequence[str], names: FrameColumns) -> FrameColumns:
         item = None
     time = _present(present, names.time, TIME)
     target = _present(present, names.target, TARGET)
-    for name, option in (
-        (time, "timestamp_column"),
-        (target, "target_column"),
-        (item, "id_column"),
-    ):
+    wanted = [(time, "timestamp_column"), (target, "target_column"), (item, "id_column")]
+    for name, option in [*wanted, *((each, "covariates") for each in names.covariates)]:
         if name is not None and name not in present:
             index = "; an index is not read: reset_index()" if option == "timestamp_column" else ""
             raise InputError(

@@ -97,8 +97,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
             if re.fullmatch(r"\d{4}(-\d{2})?", text):
                 stamp = np.datetime64(text, "us")
             else:
-                text = re.sub(r"[Zz]$", "+00:00", text.replace("/", "-"))
-                stamp = np.datetime64(datetime.fromisoformat(text).replace(tzinfo=None), "us")
+                stamp = np.datetime64(_from_iso(text).replace(tzinfo=None), "us")
         elif isinstance(value, datetime):
             stamp = np.datetime64(value.replace(tzinfo=None), "us")
         elif isinstance(value, date):
@@ -114,6 +113,14 @@ def parse_timestamp(value: Any) -> np.datetime64:
     if np.isnat(stamp):
         raise InputError(f"{value!r} is not a point in time; write ISO dates such as 2021-03-04")
     return stamp
+
+
+def _from_iso(text: str) -> datetime:
+    """Raises ValueError."""
+    text = re.sub(r"[Zz]$", "+00:00", text.replace("/", "-"))
+    if re.match(r"\d{4}-\d{2}-\d{2}[^Tt ]", text):  # fromisoformat takes any character there
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 def timestamps(start: np.datetime64, freq: Frequency, first: int, count: int) -> Timestamps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import io
 import json
 import os
@@ -23,7 +24,7 @@ from laglite.forecast_writer import check_output, render_csv, write_forecasts
 from laglite.frequency import parse_frequency
 
 LEVELS = (0.05, 0.5, 0.9)
-ENDINGS = (".csv", ".json", ".parquet")
+ENDINGS = (".csv", ".csv.gz", ".json", ".jsonl", ".jsonl.gz", ".parquet")
 NOON = "2024-02-28 12:00"
 
 
@@ -39,12 +40,14 @@ def forecast(
 
 def read(path: Path) -> pd.DataFrame:
     """The table of a CSV or Parquet file, or of JSON records put one below the other."""
-    if path.suffix == ".csv":
+    if ".csv" in path.suffixes:
         return pd.read_csv(path)
     if path.suffix == ".parquet":
         return pq.read_table(path).to_pandas()
+    text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    lines = ".jsonl" in path.suffixes
     frames = []
-    for record in json.loads(path.read_text()):
+    for record in [json.loads(line) for line in text.splitlines()] if lines else json.loads(text):
         quantiles = record.pop("quantiles")
         del record["freq"]
         frames.append(pd.DataFrame({**record, **quantiles}))
@@ -130,7 +133,7 @@ def test_a_file_that_can_be_written_is_not_touched_by_the_check(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.xlsx", r"out\.xlsx: the ending must be one of \.csv, \.json, \.parquet, or use -"),
+        ("out.xlsx", r"out\.xlsx: the ending must be one of \.csv, .*\.parquet, or use -"),
         ("out", "the ending must be one of"),
         ("folder.csv", r"folder\.csv: is a directory"),
         ("absent/out.csv", "the folder .*absent does not exist"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from laglite.errors import InputError
-from laglite.reading.tables import Table, is_date, is_missing, is_number, listed
+from laglite.reading.tables import Table, is_date, is_missing, is_number, listed, number_hint
 
 Note = Callable[[str], None]
 
@@ -154,7 +154,11 @@ def _one(
 
 def _is_text(table: Table, name: str) -> bool:
     first = _first(table.column(name))
-    return isinstance(first, str) and not is_number(first, table.decimal)
+    return (
+        isinstance(first, str)
+        and not is_number(first, table.decimal)
+        and not number_hint(first, table.decimal)  # an error of its row
+    )
 
 
 def _looks_like_times(table: Table, name: str) -> bool:

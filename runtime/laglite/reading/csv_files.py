@@ -10,15 +10,15 @@ from itertools import islice
 
 from laglite.errors import InputError
 from laglite.reading.columns import ID_NAMES, TARGET_NAMES, TIME_NAMES, Note, TableForm
-from laglite.reading.tables import Table, check_width, is_date, is_missing, is_number
+from laglite.reading.tables import DECIMAL_COMMA, Table, check_width, is_date, is_missing, is_number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 NO_DELIMITER = "\x1f"  # for a single column whose numbers hold commas
 SAMPLE_ROWS = 200
 SAMPLE_CHARACTERS = 1 << 16
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+(?:[eE][+-]?\d+)?\s*")
-DECIMAL_POINT = re.compile(r"\s*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:,\d{3})+\s*")
+DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+BY_COMMAS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
+BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 USUAL_NAMES = frozenset({*ID_NAMES, *TIME_NAMES, *TARGET_NAMES})
 
 Rows = list[tuple[int, list[str]]]
@@ -126,27 +126,33 @@ def _find_decimal(source: str, rows: Rows, delimiter: str) -> str:
     """The decimal mark. Between commas it is a point; otherwise the numbers show it."""
     if delimiter == ",":
         return "."
-    plain = doubtful = point = None
+    comma = point = maybe_comma = maybe_point = None
     for number, row in rows:
-        for cell in row:
-            if "," in cell and DECIMAL_COMMA.fullmatch(cell):
-                if not THOUSANDS.fullmatch(cell):
-                    plain = plain or (number, cell)
-                doubtful = doubtful or (number, cell)
+        for cell in map(str.strip, row):
+            if "," in cell and BY_COMMAS.fullmatch(cell):
+                maybe_comma = maybe_comma or (number, cell)
+            elif "," in cell and DECIMAL_COMMA.fullmatch(cell):
+                comma = comma or (number, cell)
+            elif "." in cell and BY_POINTS.fullmatch(cell):
+                maybe_point = maybe_point or (number, cell)
             elif "." in cell and DECIMAL_POINT.fullmatch(cell):
                 point = point or (number, cell)
-    if plain and point:
+    other = point or maybe_point
+    if comma and other:
         raise InputError(
-            f"{source}: {plain[1]!r} in row {plain[0]} has a decimal comma, {point[1]!r} in row "
-            f"{point[0]} a point; write all numbers alike, or say which it is with --decimal"
+            f"{source}: {comma[1]!r} in row {comma[0]} has a decimal comma, {other[1]!r} in row "
+            f"{other[0]} a point; write all numbers alike, without thousands separators"
         )
-    if doubtful and not plain and not point:
-        number, cell = doubtful
+    # Points are doubtful between semicolons alone, which is how commas are kept for decimals.
+    doubtful = maybe_comma or (maybe_point if delimiter == ";" else None)
+    if doubtful and not comma and not point:
+        mark = "," if "," in doubtful[1] else "."
         raise InputError(
-            f"{source}, row {number}: {cell!r} may have a decimal comma or a thousands separator; "
-            "give --decimal ',' in the first case, remove the separators in the second"
+            f"{source}, row {doubtful[0]}: the {mark!r} of {doubtful[1]!r} may be the decimal mark "
+            f"or a thousands separator; give --decimal '{mark}' in the first case, remove the "
+            "separators in the second"
         )
-    return "," if plain else "."
+    return "," if comma else "."
 
 
 def _split_header(source: str, rows: Rows, decimal: str) -> tuple[list[str], Rows]:

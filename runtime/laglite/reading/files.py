@@ -8,11 +8,12 @@ from laglite.errors import InputError
 from laglite.reading.columns import Note, TableForm
 from laglite.reading.csv_files import read_csv
 from laglite.reading.json_lines import read_json_lines
+from laglite.reading.memory import WAY_OUT
 from laglite.reading.parquet_files import read_parquet
 from laglite.reading.tables import Table
 from laglite.reading.text_files import read_text
 
-JSON_LINES = (".jsonl", ".ndjson")
+JSON = (".jsonl", ".ndjson", ".json")
 
 
 def read_table(path: str, form: TableForm, note: Note) -> Table:
@@ -25,11 +26,8 @@ def read_table(path: str, form: TableForm, note: Note) -> Table:
         if path.endswith(".parquet"):
             return read_parquet(Path(path))
         source, text = read_text(path)
-        if path.removesuffix(".gz").endswith(JSON_LINES) or text.lstrip().startswith(("{", "[{")):
+        if path.removesuffix(".gz").endswith(JSON) or text.lstrip().startswith(("{", "[{")):
             return read_json_lines(source, text)
         return read_csv(source, text, form, note)
     except MemoryError as error:
-        raise InputError(
-            f"{path}: does not fit into memory; split the file, or write it in the Parquet series "
-            "format (item_id, start, freq, target), which is read bit by bit"
-        ) from error
+        raise InputError(f"{path}: does not fit into memory; {WAY_OUT}") from error

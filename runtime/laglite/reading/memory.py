@@ -10,6 +10,10 @@ from laglite.errors import InputError
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 STATM = Path("/proc/self/statm")
+WAY_OUT = (
+    "split the file, or write it in the Parquet series format (item_id, start, freq, target), of "
+    "which more than 1,024 series are read bit by bit"
+)
 
 
 def available_memory() -> int | None:
@@ -22,15 +26,14 @@ def check_fits(source: str, size: int, what: str) -> None:
     """Raises InputError where reading takes more than the memory that is left."""
     available = available_memory()
     if available is not None and size > available:
-        raise too_large(source, f"{what} needs about {_gigabytes(size)}", available)
+        raise too_large(source, what, size, available)
 
 
-def too_large(source: str, what: str, available: int) -> InputError:
+def too_large(source: str, what: str, size: int, available: int) -> InputError:
     """The error for a table that does not fit, and the way out."""
     return InputError(
-        f"{source}: {what} of memory, and {_gigabytes(available)} are left; split the file, or "
-        "write it in the Parquet series format (item_id, start, freq, target), of which more than "
-        "1,024 series are read bit by bit"
+        f"{source}: {what} needs about {_gigabytes(size)} of memory to read, and "
+        f"{_gigabytes(available)} are left; {WAY_OUT}"
     )
 
 

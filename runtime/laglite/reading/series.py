@@ -7,10 +7,8 @@ and column; what was guessed or filled in is told to `note`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +21,9 @@ from laglite.reading.grid import Grid, describe_frequencies, on_grid
 from laglite.reading.input_series import InputSeries
 from laglite.reading.parquet_files import parquet_outline, read_row_groups
 from laglite.reading.series_format import SERIES_FORMAT, from_series_format, is_series_format
-from laglite.reading.tables import Table, as_number
+from laglite.reading.tables import Table, as_number, number_hint
 from laglite.reading.times import Times, read_times
 from laglite.time_zone import TimeZone
-
-THOUSANDS = re.compile(r"[+-]?\d{1,3}([,. '_\u00a0\u202f]\d{3})+([.,]\d+)?")
 
 
 def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> list[InputSeries]:
@@ -148,8 +144,9 @@ def _numbers(table: Table, name: str) -> NDArray[np.float64]:
             try:
                 values[place] = as_number(cell, table.decimal)
             except (TypeError, ValueError):
+                hint = number_hint(cell, table.decimal)
                 raise InputError(
-                    f"{table.where(place, name)}: {cell!r} is not a number{_hint(cell)}"
+                    f"{table.where(place, name)}: {cell!r} is not a number{hint and '; '}{hint}"
                 ) from None
     if np.isinf(values).any():
         raise InputError(
@@ -157,17 +154,6 @@ def _numbers(table: Table, name: str) -> NDArray[np.float64]:
             "leave the cell empty if the value is missing"
         )
     return values
-
-
-def _hint(cell: Any) -> str:
-    """What to do about a text that is nearly a number."""
-    if not isinstance(cell, str):
-        return ""
-    if THOUSANDS.fullmatch(cell.strip()):
-        return "; write numbers without thousands separators"
-    if "," in cell:
-        return "; write decimals with a point, or give --decimal ','"
-    return ""
 
 
 def rows_by_item(table: Table, item: str | None) -> Mapping[str | None, NDArray[np.int64]]:

@@ -60,19 +60,16 @@ def _one(
     covariates: tuple[str, ...],
     given: Frequency | None,
 ) -> InputSeries:
-    target = table.column("target")[place]
-    if not isinstance(target, list):
-        raise InputError(f"{where}: target must be a list of numbers")
+    values = _floats(table.column("target")[place])
+    if values is None or values.ndim != 1:
+        raise InputError(f"{where}: target must be a list of numbers, null or NaN where missing")
     try:
-        values = np.asarray(target, np.float64)
         start = parse_timestamp(table.column("start")[place])
         freq = parse_frequency(table.column("freq")[place]) if "freq" in table else given
         known = [_covariate_lists(name, table.column(name)[place]) for name in covariates]
         together = np.concatenate(known).T if known else None
-    except (InputError, TypeError, ValueError) as error:
+    except ValueError as error:  # InputError too; covariates of several lengths
         raise InputError(f"{where}: {error}") from error
-    if values.ndim != 1:
-        raise InputError(f"{where}: target must be one list of numbers, not several")
     if together is not None and len(together) < len(values):
         raise InputError(
             f"{where}: {len(together)} values of covariates for {len(values)} of the target"
@@ -82,10 +79,15 @@ def _one(
 
 def _covariate_lists(name: str, cell: Any) -> NDArray[np.float64]:
     """A cell of one or several covariates as [num, rows]. Raises InputError."""
-    try:
-        lists = np.atleast_2d(np.asarray(cell, np.float64))
-    except (TypeError, ValueError):
-        lists = np.empty(0)
-    if not isinstance(cell, list) or lists.ndim != 2:
+    lists = _floats(cell)
+    if lists is None or lists.ndim > 2:
         raise InputError(f"{name} must be a list of numbers, or several of one length")
-    return lists
+    return np.atleast_2d(lists)
+
+
+def _floats(cell: Any) -> NDArray[np.float64] | None:
+    """A list of numbers, or of lists of one length; None for anything else."""
+    try:
+        return np.asarray(cell, np.float64) if isinstance(cell, list) else None
+    except (TypeError, ValueError):
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from laglite.frequency import parse_timestamp
 MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "none"})
 MOST_COLUMNS = 100_000
 NAMES_SHOWN = 20
+THOUSANDS = re.compile(r"[+-]?\d{1,3}([,. '_\u00a0\u202f]\d{3})+([.,]\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,18 @@ def is_number(cell: Any, decimal: str = ".") -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def number_hint(cell: Any, decimal: str = ".") -> str:
+    """What to do about a text that is nearly a number, "" for anything else."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    if THOUSANDS.fullmatch(text):
+        return "write numbers without thousands separators"
+    if decimal == "," and DECIMAL_COMMA.fullmatch(text.replace(".", ",")):
+        return "the decimal mark of this file is a comma"
+    if DECIMAL_COMMA.fullmatch(text):
+        return "write decimals with a point, or give --decimal ','"
+    return ""
 
 
 def is_date(cell: Any) -> bool:
