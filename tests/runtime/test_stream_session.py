@@ -140,6 +140,12 @@ def test_forecasts_come_every_so_many_values(opened: Open) -> None:
     np.testing.assert_allclose(forecast["0.8"], expected.quantile(0.8), rtol=1e-6)
 
 
+def test_a_gap_does_not_swallow_the_forecast_that_was_due_in_it(opened: Open) -> None:
+    session = opened("h", output={"every": 4, "horizon": 1})
+    results = through(session, at(0, 1), at(1, 2), at(5, 3), at(6, 4), at(7, 5))
+    assert ["forecast" in one for one in results] == [False, False, True, False, True]
+
+
 def test_a_forecast_of_nothing_is_null_and_the_stream_goes_on(opened: Open) -> None:
     session = opened(output={"every": 1, "horizon": 2})
     first, second = through(session, b"nan", b"1")

@@ -235,13 +235,11 @@ def _opening(
 
 
 def _restore(session: Session, state_file: Path) -> None:
+    state = read_state(state_file)
     try:
-        session.restore(read_state(state_file))
+        session.restore(state)
     except StateError as error:
-        message = str(error)
-        raise StateError(
-            message if message.startswith(str(state_file)) else f"{state_file}: {message}"
-        ) from error
+        raise StateError(f"{state_file}: {error}") from error
     note(f"{state_file}: going on after line {session.counts.lines:,}")
 
 

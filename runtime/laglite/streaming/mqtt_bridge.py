@@ -73,6 +73,14 @@ class MqttBridge:
 
     def run(self, interruption: Interruption) -> None:
         """Serve until interrupted. Raises BrokerError where trying again is of no use."""
+        try:
+            self._serve_until(interruption)
+            self._finish()
+        finally:
+            self._client.disconnect()
+            self._client.loop(LOOP_SECONDS)
+
+    def _serve_until(self, interruption: Interruption) -> None:
         while not interruption.asked:
             try:
                 self._client.reconnect()
@@ -84,7 +92,6 @@ class MqttBridge:
             if not interruption.asked:
                 self._lose(wrong)
                 self._wait(interruption)
-        self._finish()
 
     def _wait(self, interruption: Interruption) -> None:
         """Pause before the next attempt, longer each time until one succeeds."""
@@ -146,14 +153,12 @@ class MqttBridge:
         self._taken.clear()
 
     def _finish(self) -> None:
-        """Wait a little for the results under way, then leave; the broker keeps the session."""
+        """Wait a little for the results under way."""
         end = time.monotonic() + LAST_SECONDS
         self._waiting.clear()
         while self._taken and time.monotonic() < end:
             if not self._serve(LOOP_SECONDS):
                 break
-        self._client.disconnect()
-        self._client.loop(LOOP_SECONDS)
 
     def _make_client(self) -> Any:
         try:

@@ -172,8 +172,9 @@ class Session:
         if self._settings.adaptive:
             result["alarm_level"] = _number(level)
         result["next"] = self._next(stream)
-        every = self._output.every
-        if every and stream.counts.values % every == 0:
+        every, values = self._output.every, stream.counts.values
+        before = values - 1 - result.get("skipped", 0)
+        if every and before // every < values // every:
             try:
                 forecast = stream.forecast(
                     self._output.horizon, num_samples=self._output.samples, seed=self.seed

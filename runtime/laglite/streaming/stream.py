@@ -117,6 +117,11 @@ class Stream:
         return self._segment is not None
 
     @property
+    def scale(self) -> float:
+        """The scale of the window, in data units; NaN if nothing is predicted."""
+        return math.nan if self._segment is None else self._segment.window.scale
+
+    @property
     def next_time(self) -> np.datetime64 | None:
         """The time of the value to come; None for a stream without times."""
         if self.axis.start is None or self.axis.freq is None:

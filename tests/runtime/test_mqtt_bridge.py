@@ -1,0 +1,302 @@
+"""The MQTT bridge with a real mosquitto broker on loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from paho.mqtt import client as mqtt
+from paho.mqtt import publish
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from laglite import Forecaster, LagliteError
+from laglite.errors import BrokerError, InputError, MissingDependencyError
+from laglite.streaming.interruption import Interruption
+from laglite.streaming.mqtt_bridge import Broker, MqttBridge
+from laglite.streaming.session import OutputSettings, Session, StreamSettings
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+with_broker = pytest.mark.skipif(
+    MOSQUITTO is None, reason="mosquitto is not installed (apt-get install mosquitto)"
+)
+PATIENCE = 60.0  # seconds until a test gives up
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"no {what} in {PATIENCE:g} s"
+        time.sleep(0.02)
+
+
+class Mosquitto:
+    """A broker that keeps its sessions on the disk."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.file = folder / "mosquitto.conf"
+        lines = (
+            f"listener {self.port} 127.0.0.1",
+            "user root",
+            "persistence true",
+            f"persistence_location {folder}/",
+            "max_queued_messages 0",
+            *(settings or ("allow_anonymous true",)),
+        )
+        self.file.write_text("\n".join(lines) + "\n")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(
+            [str(MOSQUITTO), "-c", str(self.file)], stdout=quiet, stderr=quiet
+        )
+        wait_for(self._reachable, "broker")
+
+    def _reachable(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    one = Mosquitto(tmp_path)
+    one.start()
+    yield one
+    one.stop()
+
+
+class Peer:
+    """Whoever sends the values and reads the results, with a session of its own."""
+
+    def __init__(self, port: int) -> None:
+        self.results: list[dict[str, Any]] = []
+        self.acknowledged = 0
+        self.subscribed = False
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "peer", protocol=mqtt.MQTTv5)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_message = lambda _, __, message: self.results.append(
+            json.loads(message.payload)
+        )
+        self.client.on_publish = lambda *_: self._count()
+        self.client.on_connect = lambda client, *_: client.subscribe("load/forecast", 1)
+        self.client.on_subscribe = lambda *_: setattr(self, "subscribed", True)
+        self.client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+        self.client.loop_start()
+        wait_for(lambda: self.subscribed, "subscription")
+
+    def _count(self) -> None:
+        self.acknowledged += 1
+
+    def send(self, values: list[float]) -> None:
+        for value in values:
+            self.client.publish("load", str(value), qos=1)
+
+    def values(self) -> set[float]:
+        return {one["y"] for one in self.results}
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def peer(broker: Mosquitto) -> Iterator[Peer]:
+    one = Peer(broker.port)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def nano() -> Forecaster:
+    return Forecaster.load("nano", threads=1)
+
+
+@pytest.fixture
+def session(nano: Forecaster) -> Session:
+    return Session(nano, StreamSettings(warm_up=5), OutputSettings())
+
+
+@contextmanager
+def bridging(
+    session: Session, port: int, save: Callable[[], None] | None = None
+) -> Iterator[list[str]]:
+    """A bridge in a thread; gives what it notes. What it raises is raised here."""
+    notes: list[str] = []
+    bridge = MqttBridge(
+        session, Broker("127.0.0.1", port), "load", "load/forecast", notes.append, save
+    )
+    interruption, raised = Interruption(), []
+
+    def run() -> None:
+        try:
+            bridge.run(interruption)
+        except LagliteError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        wait_for(lambda: bool(notes) or not thread.is_alive(), "bridge")
+        yield notes
+    finally:
+        interruption.asked = True
+        thread.join()
+    for error in raised:
+        raise error
+
+
+@with_broker
+def test_results_are_those_of_the_messages_in_order(
+    broker: Mosquitto, peer: Peer, session: Session, nano: Forecaster
+) -> None:
+    values = np.random.default_rng(0).standard_normal(30).round(3).tolist()
+    with bridging(session, broker.port):
+        peer.send(values)
+        wait_for(lambda: len(peer.results) >= 30, "results")
+    other = Session(nano, StreamSettings(warm_up=5), OutputSettings())
+    assert peer.results == [other.take(str(value).encode()) for value in values]
+
+
+@with_broker
+def test_a_broker_that_restarts_loses_nothing_and_no_value_is_taken_twice(
+    broker: Mosquitto, peer: Peer, session: Session
+) -> None:
+    values = [number + 0.5 for number in range(400)]
+    with bridging(session, broker.port) as notes:
+        peer.send(values[:150])
+        wait_for(lambda: len(peer.results) > 50, "results")
+        broker.stop()
+        peer.send(values[150:])  # kept by the client until the broker is back
+        wait_for(lambda: any("trying again" in note for note in notes), "note")
+        broker.start()
+        wait_for(lambda: peer.values() >= set(values), "results of all values")
+    assert session.counts.lines == 400
+    numbers = {one["n"]: one for one in peer.results}
+    assert all(one == numbers[one["n"]] for one in peer.results)
+    assert sum("connected" in note for note in notes) == 2
+
+
+@with_broker
+def test_a_broker_that_is_not_there_yet_is_waited_for(tmp_path: Path, session: Session) -> None:
+    broker = Mosquitto(tmp_path)
+    with bridging(session, broker.port) as notes:
+        wait_for(lambda: len(notes) >= 2, "second attempt")
+        assert "Connection refused; trying again in 0.5 s" in notes[0]
+        assert "trying again in 1 s" in notes[1]
+        broker.start()
+        wait_for(lambda: "connected" in notes[-1], "connection")
+        broker.stop()
+
+
+@with_broker
+def test_nothing_is_acknowledged_before_the_state_is_saved(
+    broker: Mosquitto, peer: Peer, session: Session, nano: Forecaster
+) -> None:
+    def full() -> None:
+        raise InputError("state.json: cannot be written (No space left on device)")
+
+    def serve_until_full() -> None:
+        with bridging(session, broker.port, full):
+            peer.send([1.0, 2.0, 3.0])
+            wait_for(lambda: peer.values() == {1.0, 2.0, 3.0}, "results")
+            time.sleep(0.3)
+
+    with pytest.raises(InputError, match="No space left"):
+        serve_until_full()
+    saved = []
+    again = Session(nano, StreamSettings(warm_up=5), OutputSettings())
+    with bridging(again, broker.port, lambda: saved.append(again.counts.lines)):
+        wait_for(lambda: saved == [3], "state")
+    third = Session(nano, StreamSettings(warm_up=5), OutputSettings())
+    with bridging(third, broker.port):
+        peer.send([4.0])
+        wait_for(lambda: 4.0 in peer.values(), "result")
+    assert third.counts.lines == 1  # the others were acknowledged
+
+
+@with_broker
+def test_a_killed_bridge_goes_on_from_its_state(
+    broker: Mosquitto, peer: Peer, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "laglite", "stream", "--model", "nano", "--threads", "1"]
+    command += ["--warm-up", "5", "--mqtt", f"127.0.0.1:{broker.port}", "--topic", "load"]
+    command += ["--state", str(tmp_path / "state.json")]
+    values = [number + 0.5 for number in range(300)]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    peer_ready = [value - 1000 for value in values[:1]]
+    while not peer.results:  # until the bridge has subscribed
+        peer.send(peer_ready)
+        time.sleep(0.2)
+    peer.send(values)
+    wait_for(lambda: len(peer.results) > 100, "results")
+    first.kill()
+    first.wait()
+    second = subprocess.Popen(command, stderr=subprocess.PIPE)
+    wait_for(lambda: peer.values() >= set(values), "results of all values")
+    second.terminate()
+    _, notes = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0
+    assert b"going on after line" in notes
+    content = json.loads((tmp_path / "state.json").read_text())["content"]
+    assert content["counts"]["lines"] == max(one["n"] for one in peer.results)
+
+
+@with_broker
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("allow_anonymous false",), "refuses the connection .Not authorized"),
+        (
+            ("allow_anonymous true", "acl_file {folder}/acl"),
+            "refuses a result for load/forecast .Not authorized",
+        ),
+    ],
+)
+def test_a_broker_that_refuses_ends_the_bridge(
+    tmp_path: Path, session: Session, settings: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "acl").write_text("topic readwrite load\n")
+    broker = Mosquitto(tmp_path, *(line.format(folder=tmp_path) for line in settings))
+    broker.start()
+
+    def serve() -> None:
+        with bridging(session, broker.port) as notes:
+            if notes:
+                publish.single("load", "1.5", qos=1, hostname="127.0.0.1", port=broker.port)
+            time.sleep(0.5)
+
+    try:
+        with pytest.raises(BrokerError, match=message):
+            serve()
+    finally:
+        broker.stop()
+
+
+def test_without_paho_the_extra_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paho.mqtt", None)
+    with pytest.raises(MissingDependencyError, match="laglite.mqtt"):
+        MqttBridge(session, Broker("localhost"), "a", "b", print)
