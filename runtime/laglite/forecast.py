@@ -125,9 +125,10 @@ class Forecast:
         return frame
 
     def plot(self, history: Any = None, *, ax: Any = None) -> Any:
-        """A fan chart: median, 50 % and 90 % bands, and `history` before them if given.
+        """A fan chart: median, 50 % and 90 % bands, five sample paths, and `history` before them.
 
-        Draws on matplotlib's `ax` (a new one by default) and returns it. Needs the `plot` extra.
+        `history` [length] ends where the forecast begins, NaN where missing. Draws on matplotlib's
+        `ax` (a new one by default) and returns it. Needs the `plot` extra. Raises InputError.
         """
         from laglite.plotting import plot_forecast
 

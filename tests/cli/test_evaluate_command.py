@@ -181,6 +181,7 @@ def test_a_report_and_a_picture_hold_the_loss_by_step_and_the_calibration(
         steps = profile["by_step"]
         mean = np.average(steps["wql"], weights=steps["magnitude"])
         assert printed[method][0] == f"{mean:.3f}"
+        np.testing.assert_allclose(sum(steps["loss"]) / sum(steps["magnitude"]), mean)
         shares = [f"{100 * profile['central_coverage'][i]:.1f}" for i in ("50", "80", "95")]
         assert printed[method][4:7] == shares
         assert sum(steps["values"]) == entry["values"] == 25

@@ -53,7 +53,8 @@ class Profile:
     def wql_by_step(self) -> tuple[float, ...]:
         """Weighted quantile loss of each step; NaN where its actual values are all 0 or missing.
 
-        Weighted by `magnitude`, its mean over the steps is the `wql` of `Metrics`.
+        The `wql` of `Metrics` is the sum of `loss` by that of `magnitude`: the mean of these,
+        weighted by `magnitude`, where all are defined.
         """
         pairs = zip(self.loss, self.magnitude, strict=True)
         return tuple(loss / size if size > 0 else float("nan") for loss, size in pairs)

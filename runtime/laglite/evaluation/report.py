@@ -152,6 +152,7 @@ def _profile_record(profile: Profile) -> dict[str, Any]:
         "by_step": {
             "wql": list(profile.wql_by_step),
             "values": list(profile.values),
+            "loss": list(profile.loss),
             "magnitude": list(profile.magnitude),
         },
         "central_coverage": {str(percent): share for percent, share in profile.coverage.items()},
