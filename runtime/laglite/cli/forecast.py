@@ -3,45 +3,35 @@
 from __future__ import annotations
 
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from laglite.bundle import manifest_digest
+from laglite.bundle import locate, open_bundle
 from laglite.cli.layout_options import layout_options
 from laglite.cli.model_options import model_options, note
 from laglite.cli.preview import MOST_PREVIEWS, print_previews
 from laglite.cli.table_options import table_options
-from laglite.errors import InputError, LagliteWarning
+from laglite.errors import InputError
 from laglite.figures import check_picture
-from laglite.forecast import Forecast, parse_quantile
+from laglite.forecast import parse_quantile
 from laglite.forecast_parts import ForecastParts
+from laglite.forecast_run import Batch, BatchForecasts, Engine, ForecastRun, LocalEngine
 from laglite.forecast_table import ForecastSummary, TableLayout
 from laglite.forecast_writer import check_output, render_csv, write_forecasts
 from laglite.forecaster import Forecaster
 from laglite.plotting import save_fan_charts
 from laglite.randomness import fresh_seed
-from laglite.reading import (
-    Columns,
-    InputSeries,
-    count_streamed,
-    covariates_over,
-    read_series,
-    stream_series,
-)
-from laglite.version import __version__
+from laglite.ray_engine import ray_engine
+from laglite.reading import Columns, count_streamed, read_series, stream_series
 
 MOST_PANELS = 12
-SERIES_A_BATCH = 64
+ENGINES = ("local", "ray")
 Advance = Callable[[int], None]
 SERIES_A_PART = 1024  # of a file that is read and written bit by bit
 
@@ -80,6 +70,18 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 @layout_options
 @click.option("--plot", type=click.Path(path_type=Path), help="Fan charts to FILE.png, .svg, .pdf.")
 @click.option("--preview", is_flag=True, help="Draw the forecasts in the terminal, on stderr.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Where to compute: here, or on the machines of a Ray cluster (docs/many-machines.md).",
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="The Ray cluster's head, or auto; by default a local Ray for this run alone.",
+)
 @model_options  # fmt: skip
 def forecast(
     source: str,
@@ -96,6 +98,8 @@ def forecast(
     layout: TableLayout,
     plot: Path | None,
     preview: bool,
+    engine: str,
+    address: str | None,
     backend: str,
     precision: str,
     threads: int | None,
@@ -109,7 +113,10 @@ def forecast(
     quantiles = layout.levels(quantiles)
     if plot is not None:
         check_picture(plot)
-    run = _Run(source, columns, horizon, samples, context, quantiles, nonnegative)
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address names a Ray cluster: add --engine ray")
+    run = ForecastRun(source, columns, horizon, samples, context, quantiles, nonnegative)
+    opened = _open_engine(engine, address, model, backend, precision, threads)
     total = count_streamed(source)
     if output is not None and output != "-" and total > SERIES_A_PART:
         if plot is not None or preview:
@@ -119,18 +126,18 @@ def forecast(
             )
         if layout.layout != "long":
             raise InputError(f"--layout {layout.layout} is for at most {SERIES_A_PART} series")
-        forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
-        layout = layout.named(forecaster.bundle.name)
-        _forecast_in_parts(run, forecaster, precision, Path(output), layout, total, seed)
+        with opened as computing:
+            _forecast_in_parts(run, computing, precision, Path(output), layout, total, seed)
         return
     series = read_series(source, columns, freq, note)
-    covariates = run.covariates(series)
-    forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
-    seed = fresh_seed() if seed is None else seed
     drawn = max(0 if plot is None else MOST_PANELS, MOST_PREVIEWS if preview else 0)
-    with _progress(len(series)) as advance:
-        shown, forecasts = run.forecast(forecaster, series, covariates, seed, advance, keep=drawn)
-    layout = layout.named(forecaster.bundle.name)
+    batches = run.batches(series, drawn)
+    seed = fresh_seed() if seed is None else seed
+    with opened as computing, _progress(len(series)) as advance:
+        results = list(_watched(computing.forecasts(run, batches, seed), advance))
+    shown = [one for result in results for one in result.kept]
+    forecasts = [one for result in results for one in result.summaries]
+    layout = layout.named(computing.bundle.name)
     if plot is not None:
         save_fan_charts(plot, shown, [one.values for one in series[: len(shown)]])
         if len(series) > MOST_PANELS:
@@ -146,102 +153,42 @@ def forecast(
         write_forecasts(output, forecasts, quantiles, layout)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What is to be forecast of every series of a source, and how."""
+@contextmanager
+def _open_engine(
+    kind: str,
+    address: str | None,
+    model: str | None,
+    backend: str,
+    precision: str,
+    threads: int | None,
+) -> Iterator[Engine]:
+    """The model loaded where it is to compute."""
+    if kind == "local":
+        yield LocalEngine(
+            Forecaster.load(model, backend=backend, precision=precision, threads=threads)
+        )
+        return
+    if backend not in ("auto", "cpu"):
+        raise InputError(f"--engine ray computes on CPUs; leave --backend {backend} out")
+    with ray_engine(address, open_bundle(locate(model)), precision, threads or 1) as engine:
+        yield engine
 
-    source: str
-    columns: Columns
-    horizon: int
-    samples: int
-    context: int | None
-    quantiles: tuple[float, ...]
-    nonnegative: bool
-    said: set[str] = field(default_factory=set)
 
-    def covariates(self, series: Sequence[InputSeries]) -> list[NDArray[np.float64] | None]:
-        names = self.columns.covariates
-        return [covariates_over(one, self.horizon, self.source, names) for one in series]
-
-    def forecast(
-        self,
-        forecaster: Forecaster,
-        series: Sequence[InputSeries],
-        covariates: Sequence[NDArray[np.float64] | None],
-        seed: int,
-        advance: Advance,
-        keep: int = 0,
-    ) -> tuple[list[Forecast], list[ForecastSummary]]:
-        """The first `keep` forecasts with their paths, and all without; a batch at a time."""
-        kept: list[Forecast] = []
-        summaries: list[ForecastSummary] = []
-        for begin in range(0, len(series), SERIES_A_BATCH):
-            part = slice(begin, begin + SERIES_A_BATCH)
-            forecasts = self._batch(forecaster, series[part], covariates[part], seed)
-            kept += forecasts[: keep - len(kept)]
-            summaries += [
-                ForecastSummary.of(one, self.quantiles, read.zone)
-                for one, read in zip(forecasts, series[part], strict=True)
-            ]
-            advance(len(forecasts))
-        return kept, summaries
-
-    def _batch(
-        self,
-        forecaster: Forecaster,
-        series: Sequence[InputSeries],
-        covariates: Sequence[NDArray[np.float64] | None],
-        seed: int,
-    ) -> list[Forecast]:
-        """Forecasts of some series; each warning is said once a run."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LagliteWarning)
-            try:
-                forecasts = forecaster.predict_batch(
-                    [one.values for one in series],
-                    horizon=self.horizon,
-                    start=[one.start for one in series],
-                    freq=[
-                        None if one.start is None or one.freq is None else one.freq.alias
-                        for one in series
-                    ],
-                    covariates=covariates,
-                    num_samples=self.samples,
-                    context_length=self.context,
-                    seed=seed,
-                    nonnegative=self.nonnegative,
-                    item_ids=[one.item_id for one in series],
-                )
-            except InputError as error:
-                raise InputError(f"{self.source}: {error}") from error
-        for message in dict.fromkeys(str(warning.message) for warning in caught):
-            if message not in self.said:
+def _watched(results: Iterable[BatchForecasts], advance: Advance) -> Iterator[BatchForecasts]:
+    """The same, with progress shown and each warning said once."""
+    said: set[str] = set()
+    for result in results:
+        for message in result.warnings:
+            if message not in said:
                 note(f"Warning: {message}")
-                self.said.add(message)
-        return forecasts
-
-    def plan(self, forecaster: Forecaster, precision: str, layout: TableLayout) -> dict[str, Any]:
-        """What parts of one run have in common."""
-        file = Path(self.source).stat()
-        return {
-            "input": {"bytes": file.st_size, "modified": file.st_mtime_ns},
-            "model": manifest_digest(forecaster.bundle.path),
-            "version": __version__,
-            "precision": precision,
-            "horizon": self.horizon,
-            "samples": self.samples,
-            "context": self.context,
-            "quantiles": list(self.quantiles),
-            "columns": list(layout.figures(self.quantiles)),
-            "nonnegative": self.nonnegative,
-            "covariates": list(self.columns.covariates),
-            "series_a_part": SERIES_A_PART,
-        }
+                said.add(message)
+        advance(len(result.summaries))
+        yield result
 
 
 def _forecast_in_parts(
-    run: _Run,
-    forecaster: Forecaster,
+    run: ForecastRun,
+    engine: Engine,
     precision: str,
     output: Path,
     layout: TableLayout,
@@ -249,20 +196,33 @@ def _forecast_in_parts(
     seed: int | None,
 ) -> None:
     """Forecast a file too long to hold at once; what a run before has finished is kept."""
-    parts = ForecastParts(output, run.plan(forecaster, precision, layout), seed)
+    layout = layout.named(engine.bundle.name)
+    plan = run.plan(engine.bundle, precision, SERIES_A_PART)
+    parts = ForecastParts(output, plan | {"columns": list(layout.figures(run.quantiles))}, seed)
     count = -(-total // SERIES_A_PART)
     done = sum(parts.path(number).exists() for number in range(count))
     if done:
         note(f"{parts.folder}: {done} of {count} parts were finished before; going on")
+    begun: deque[tuple[Path, int]] = deque()  # parts handed out, with how many series each has
     with _progress(total) as advance:
-        for number, series in enumerate(stream_series(run.source, run.columns, SERIES_A_PART)):
-            path = parts.path(number)
-            if path.exists():
-                advance(len(series))
-                continue
-            covariates = run.covariates(series)
-            _, forecasts = run.forecast(forecaster, series, covariates, parts.seed, advance)
-            write_forecasts(str(path), forecasts, run.quantiles, layout)
+
+        def batches() -> Iterator[Batch]:
+            for number, series in enumerate(stream_series(run.source, run.columns, SERIES_A_PART)):
+                path = parts.path(number)
+                if path.exists():
+                    advance(len(series))
+                    continue
+                begun.append((path, len(series)))
+                yield from run.batches(series)
+
+        forecasts: list[ForecastSummary] = []
+        for result in _watched(engine.forecasts(run, batches(), parts.seed), advance):
+            forecasts += result.summaries
+            path, length = begun[0]
+            if len(forecasts) == length:
+                write_forecasts(str(path), forecasts, run.quantiles, layout)
+                begun.popleft()
+                forecasts = []
     parts.join(count)
 
 
