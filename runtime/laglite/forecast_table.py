@@ -47,13 +47,11 @@ class ForecastSummary:
     zone: TimeZone | None = None
 
     @classmethod
-    def of(
-        cls, forecast: Forecast, levels: Sequence[float], zone: TimeZone | None = None
-    ) -> ForecastSummary:
+    def of(cls, forecast: Forecast, levels: Sequence[float]) -> ForecastSummary:
         """The summary of a forecast for `levels`, the only ones that can then be written."""
         quantiles = {level: forecast.quantile(level) for level in levels}
         index, mean = forecast.index, forecast.mean
-        return cls(forecast.item_id, forecast.freq, index, mean, quantiles, zone or forecast.zone)
+        return cls(forecast.item_id, forecast.freq, index, mean, quantiles, forecast.zone)
 
     @property
     def prediction_length(self) -> int:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +167,7 @@ class _Run:
             part = slice(begin, begin + SERIES_A_BATCH)
             forecasts = self._batch(forecaster, series[part], covariates[part], seed)
             kept += forecasts[: keep - len(kept)]
-            summaries += [
-                ForecastSummary.of(one, self.quantiles, read.zone)
-                for one, read in zip(forecasts, series[part], strict=True)
-            ]
+            summaries += [ForecastSummary.of(one, self.quantiles) for one in forecasts]
             advance(len(forecasts))
         return kept, summaries
 
@@ -206,7 +203,7 @@ class _Run:
             if message not in self.said:
                 note(f"Warning: {message}")
                 self.said.add(message)
-        return forecasts
+        return [replace(f, zone=one.zone) for f, one in zip(forecasts, series, strict=True)]
 
     def plan(self, forecaster: Forecaster, precision: str, layout: TableLayout) -> dict[str, Any]:
         """What parts of one run have in common."""
