@@ -333,5 +333,7 @@ def test_the_memory_left_is_the_smallest_of_what_machine_container_and_limit_lea
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert memory.available_memory() == 1_000_000
+    (tmp_path / "memory.stat").write_text("anon 1\nactive_file 1000\ninactive_file 200\n")
+    assert memory.available_memory() == 1_001_200
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_memory() == 2_048_000

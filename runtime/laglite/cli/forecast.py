@@ -110,8 +110,8 @@ def forecast(
     if output is not None and output != "-" and total > SERIES_A_PART:
         if plot is not None:
             raise InputError(f"--plot draws files of at most {SERIES_A_PART} series, not {total:,}")
-        if layout.layout != "long":
-            raise InputError(f"--layout {layout.layout} is for at most {SERIES_A_PART} series")
+        if layout.wide:
+            raise InputError(f"--layout wide is for at most {SERIES_A_PART} series, not {total:,}")
         forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
         layout = layout.named(forecaster.bundle.name)
         _forecast_in_parts(run, forecaster, precision, Path(output), layout, total, seed)

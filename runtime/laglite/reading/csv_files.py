@@ -141,7 +141,7 @@ def _find_decimal(source: str, rows: Rows, delimiter: str) -> str:
     if comma and other:
         raise InputError(
             f"{source}: {comma[1]!r} in row {comma[0]} has a decimal comma, {other[1]!r} in row "
-            f"{other[0]} a point; write all numbers alike, without thousands separators"
+            f"{other[0]} a point; write all numbers alike, or say which mark it is with --decimal"
         )
     # Points are doubtful between semicolons alone, which is how commas are kept for decimals.
     doubtful = maybe_comma or (maybe_point if delimiter == ";" else None)
