@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def forecast_frame(
 ) -> Any:
     """See `Forecaster.predict_df`; `options` are those of `predict_batch`."""
     horizon = whole_number("horizon", horizon)
-    levels = [parse_quantile(level) for level in quantiles]
+    levels = _levels(quantiles)
     given = None if freq is None else parse_frequency(freq)
     frame = _known_frame(frame)
     present = frame.columns if _package(frame) in FRAME_PACKAGES else frame.column_names
@@ -82,6 +82,12 @@ def forecast_frame(
         ]
     first_rows = [int(index[0]) for index in rows_by_item(read, names.item).values()]
     return _like(frame, _result(table, names, summaries, levels, np.repeat(first_rows, horizon)))
+
+
+def _levels(quantiles: Sequence[float]) -> list[float]:
+    if isinstance(quantiles, str) or not isinstance(quantiles, Iterable):
+        raise InputError(f"quantiles must be a list of numbers from 0 to 1, not {quantiles!r}")
+    return [parse_quantile(level) for level in quantiles]
 
 
 def _alias(series: InputSeries) -> str | None:
@@ -139,6 +145,12 @@ def _to_arrow(frame: Any, names: FrameColumns) -> Any:
             table = frame.select(wanted)
     if table.num_rows == 0:
         raise InputError(f"{SOURCE}: the table has no rows")
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if isinstance(kind, pa.BaseExtensionType):
+            raise InputError(
+                f"{SOURCE}, column {name!r}: {kind} is not read; convert it first "
+                "(pandas' periods: .dt.to_timestamp())"
+            )
     return table
 
 

@@ -70,6 +70,13 @@ def test_one_column_of_numbers_with_a_comma_is_one_column(read: Read) -> None:
     assert notes[0].endswith("read with a comma as decimal mark")
 
 
+def test_a_line_for_excel_says_the_delimiter(read: Read) -> None:
+    (series,), _ = read("sep=;\r\n" + write(";", ","))
+    assert series.values.tolist() == VALUES
+    with pytest.raises(InputError, match="row 4, column 'sold': 'x' is not a number"):
+        read("sep=|\n" + write("|").replace("2.0", "x"))
+
+
 def test_a_quoted_cell_may_hold_the_delimiter(read: Read) -> None:
     text = "shop;ds;y\n" + "".join(f'"a; b, c";{day};1,5\n' for day in DAYS)
     (series,), _ = read(text)
