@@ -23,7 +23,7 @@ from laglite.reading import Columns, read_series
 @click.option(
     "--model", required=True, help="Checkpoint, bundle directory, or a shipped model's name."
 )
-@click.option("--data", required=True, help="CSV or Parquet file of series.")
+@click.option("--data", required=True, help="CSV, JSON lines or Parquet file of series.")
 @click.option("--horizon", required=True, type=click.IntRange(1), help="Steps ahead.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Bundle directory.")
 @click.option(

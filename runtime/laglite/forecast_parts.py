@@ -10,8 +10,9 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -74,37 +75,13 @@ class ForecastParts:
         shutil.rmtree(self.folder)
 
 
-def _join_csv(parts: Sequence[Path], output: Path) -> None:
-    with output.open("w", encoding="utf-8") as target:
+def _join_rows(parts: Sequence[Path], output: Path, *, header: bool, packed: bool) -> None:
+    with _packed(output) if packed else output.open("wb") as target:
         for number, part in enumerate(parts):
-            with part.open(encoding="utf-8") as source:
-                header = source.readline()
+            with gzip.open(part) if packed else part.open("rb") as source:
+                first = source.readline() if header else b""
                 if number == 0:
-                    target.write(header)
-                shutil.copyfileobj(source, target)
-
-
-def _join_packed_csv(parts: Sequence[Path], output: Path) -> None:
-    with _packed(output) as target:
-        for number, part in enumerate(parts):
-            with gzip.open(part) as source:
-                header = source.readline()
-                if number == 0:
-                    target.write(header)
-                shutil.copyfileobj(source, target)
-
-
-def _join_lines(parts: Sequence[Path], output: Path) -> None:
-    with output.open("wb") as target:
-        for part in parts:
-            with part.open("rb") as source:
-                shutil.copyfileobj(source, target)
-
-
-def _join_packed_lines(parts: Sequence[Path], output: Path) -> None:
-    with _packed(output) as target:
-        for part in parts:
-            with gzip.open(part) as source:
+                    target.write(first)
                 shutil.copyfileobj(source, target)
 
 
@@ -134,11 +111,11 @@ def _join_parquet(parts: Sequence[Path], output: Path) -> None:
             writer.write_table(pq.read_table(part))
 
 
-JOIN = {
-    ".csv": _join_csv,
-    ".csv.gz": _join_packed_csv,
+JOIN: dict[str, Callable[[Sequence[Path], Path], None]] = {
+    ".csv": partial(_join_rows, header=True, packed=False),
+    ".csv.gz": partial(_join_rows, header=True, packed=True),
     ".json": _join_json,
-    ".jsonl": _join_lines,
-    ".jsonl.gz": _join_packed_lines,
+    ".jsonl": partial(_join_rows, header=False, packed=False),
+    ".jsonl.gz": partial(_join_rows, header=False, packed=True),
     ".parquet": _join_parquet,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,12 +87,12 @@ class ForecastRun:
                 )
             except InputError as error:
                 raise InputError(f"{self.source}: {error}") from error
+        forecasts = [
+            replace(one, zone=read.zone) for one, read in zip(forecasts, batch.series, strict=True)
+        ]
         return BatchForecasts(
             forecasts[: batch.keep],
-            [
-                ForecastSummary.of(one, self.quantiles, read.zone)
-                for one, read in zip(forecasts, batch.series, strict=True)
-            ],
+            [ForecastSummary.of(one, self.quantiles) for one in forecasts],
             list(dict.fromkeys(str(warning.message) for warning in caught)),
         )
 

@@ -14,8 +14,6 @@ from laglite.forecast import Forecast, quantile_label
 from laglite.frequency import Timestamps, format_timestamps
 from laglite.time_zone import TimeZone
 
-LAYOUTS = ("long", "wide")
-
 
 class Written(Protocol):
     """What is written of a forecast."""
@@ -47,13 +45,11 @@ class ForecastSummary:
     zone: TimeZone | None = None
 
     @classmethod
-    def of(
-        cls, forecast: Forecast, levels: Sequence[float], zone: TimeZone | None = None
-    ) -> ForecastSummary:
+    def of(cls, forecast: Forecast, levels: Sequence[float]) -> ForecastSummary:
         """The summary of a forecast for `levels`, the only ones that can then be written."""
         quantiles = {level: forecast.quantile(level) for level in levels}
         index, mean = forecast.index, forecast.mean
-        return cls(forecast.item_id, forecast.freq, index, mean, quantiles, zone or forecast.zone)
+        return cls(forecast.item_id, forecast.freq, index, mean, quantiles, forecast.zone)
 
     @property
     def prediction_length(self) -> int:
@@ -68,12 +64,12 @@ class ForecastSummary:
 class TableLayout:
     """How a table of forecasts is laid out.
 
-    `layout` is "long", a row for each series and step, or "wide", a row for each time and columns
-    for each series. With `intervals`, in percent, the figures are those of Nixtla's tables: the
-    mean is called `model`, the ends of each interval MODEL-lo-90 and MODEL-hi-90.
+    A long table has a row for each series and step, a wide one a row for each time and columns for
+    each series. With `intervals`, in percent, the figures are those of Nixtla's tables: the mean
+    is called `model`, the ends of each interval MODEL-lo-90 and MODEL-hi-90.
     """
 
-    layout: str = "long"
+    wide: bool = False
     intervals: tuple[float, ...] = ()
     model: str = ""
 
@@ -122,7 +118,7 @@ def columns(
 ) -> dict[str, Any]:
     """One list a column: [unique_id,] ds or step, and the figures. Times are ISO text."""
     figures = layout.figures(quantiles)
-    if layout.layout == "wide":
+    if layout.wide:
         return _wide(forecasts, figures)
     table: dict[str, Any] = {}
     if any(forecast.item_id is not None for forecast in forecasts):
@@ -146,7 +142,7 @@ def row_times(
 ) -> tuple[Timestamps, str | None]:
     """The times of a table's rows, datetime64[us], and their zone's name; in UTC if it has one."""
     moments = _moments(forecasts)
-    if layout.layout == "wide":
+    if layout.wide:
         moments = np.unique(moments)
     zones = {forecast.zone.name for forecast in forecasts if forecast.zone is not None}
     if any(forecast.zone is None for forecast in forecasts) or not zones:

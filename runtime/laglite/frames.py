@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from laglite.forecaster import Forecaster
 
 SOURCE = "frame"
+FRAME_PACKAGES = ("pandas", "polars")
 SERIES_A_BATCH = 64  # forecast together, so that the paths of many series are not kept
 ITEM, TIME, TARGET = "unique_id", "ds", "y"
 OTHER_NAMES = {ITEM: "item_id", TIME: "timestamp", TARGET: "target"}  # of Chronos and AutoGluon
@@ -51,12 +53,13 @@ def forecast_frame(
 ) -> Any:
     """See `Forecaster.predict_df`; `options` are those of `predict_batch`."""
     horizon = whole_number("horizon", horizon)
-    levels = [parse_quantile(level) for level in quantiles]
+    levels = _levels(quantiles)
     given = None if freq is None else parse_frequency(freq)
-    table = _to_arrow(frame)
-    names = _find_columns(table.column_names, names)
-    wanted = [n for n in (names.item, names.time, names.target, *names.covariates) if n is not None]
-    read = arrow_table(SOURCE, table.select(list(dict.fromkeys(wanted))), 0)
+    frame = _known_frame(frame)
+    present = frame.columns if _package(frame) in FRAME_PACKAGES else frame.column_names
+    names = _find_columns([str(name) for name in present], names)
+    table = _to_arrow(frame, names)
+    read = arrow_table(SOURCE, table, 0)
     form = TableForm(time_zone=names.time_zone)
     chosen = Columns(names.item, names.time, names.target, names.covariates, form)
     series = table_series(read, chosen, given, logging.getLogger("laglite").info, sort=True)
@@ -74,11 +77,17 @@ def forecast_frame(
             **options,
         )
         summaries += [
-            ForecastSummary.of(forecast, levels, one.zone)
+            ForecastSummary.of(replace(forecast, zone=one.zone), levels)
             for forecast, one in zip(forecasts, series[part], strict=True)
         ]
     first_rows = [int(index[0]) for index in rows_by_item(read, names.item).values()]
     return _like(frame, _result(table, names, summaries, levels, np.repeat(first_rows, horizon)))
+
+
+def _levels(quantiles: Sequence[float]) -> list[float]:
+    if isinstance(quantiles, str) or not isinstance(quantiles, Iterable):
+        raise InputError(f"quantiles must be a list of numbers from 0 to 1, not {quantiles!r}")
+    return [parse_quantile(level) for level in quantiles]
 
 
 def _alias(series: InputSeries) -> str | None:
@@ -108,28 +117,50 @@ def _present(present: Sequence[str], name: str | None, default: str) -> str | No
     return other if name == default and name not in present and other in present else name
 
 
-def _to_arrow(frame: Any) -> Any:
-    """A pyarrow table of the frame's columns, without its index. Raises InputError."""
+def _known_frame(frame: Any) -> Any:
+    """A DataFrame as it is, anything else that gives an Arrow table as that. Raises InputError."""
     pa, _, _ = import_pyarrow("predict_df")
-    try:
+    if isinstance(frame, pa.Table) or (_package(frame) in FRAME_PACKAGES and _is_frame(frame)):
+        return frame
+    if _package(frame) not in FRAME_PACKAGES and hasattr(frame, "__arrow_c_stream__"):
+        with _reading(pa):
+            return pa.table(frame)
+    raise InputError(
+        f"{SOURCE}: a pandas or polars DataFrame or an Arrow table is needed, "
+        f"not {type(frame).__name__}"
+    )
+
+
+def _to_arrow(frame: Any, names: FrameColumns) -> Any:
+    """A pyarrow table of the columns that are read. Raises InputError."""
+    pa, _, _ = import_pyarrow("predict_df")
+    wanted = [names.item, names.time, names.target, *names.covariates]
+    wanted = list(dict.fromkeys(name for name in wanted if name is not None))
+    with _reading(pa):
         if _package(frame) == "pandas":
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-        elif _package(frame) == "polars" and hasattr(frame, "to_arrow"):
-            table = frame.to_arrow()
-        elif isinstance(frame, pa.Table) or hasattr(frame, "__arrow_c_stream__"):
-            table = pa.table(frame)
+            table = pa.Table.from_pandas(frame[wanted], preserve_index=False)
+        elif _package(frame) == "polars":
+            table = frame.select(wanted).to_arrow()
         else:
-            raise InputError(
-                f"{SOURCE}: a pandas or polars DataFrame or an Arrow table is needed, "
-                f"not {type(frame).__name__}"
-            )
-    except (pa.ArrowException, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{SOURCE}: cannot be read as a table ({error})") from error
+            table = frame.select(wanted)
     if table.num_rows == 0:
         raise InputError(f"{SOURCE}: the table has no rows")
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if isinstance(kind, pa.BaseExtensionType):
+            raise InputError(
+                f"{SOURCE}, column {name!r}: {kind} is not read; convert it first "
+                "(pandas' periods: .dt.to_timestamp())"
+            )
     return table
+
+
+@contextmanager
+def _reading(pa: Any) -> Iterator[None]:
+    """What cannot become an Arrow table, such as a column of mixed types, as an InputError."""
+    try:
+        yield
+    except (pa.ArrowException, TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{SOURCE}: cannot be read as a table ({error})") from error
 
 
 def _result(
@@ -162,6 +193,10 @@ def _times(pa: Any, summaries: Sequence[ForecastSummary], kind: Any) -> Any:
         return times.cast(kind) if temporal else times
     except pa.ArrowInvalid:
         return times
+
+
+def _is_frame(frame: Any) -> bool:
+    return type(frame).__name__ == "DataFrame"
 
 
 def _package(frame: Any) -> str:

@@ -99,5 +99,7 @@ def _offsets(local: Sequence[datetime]) -> Offsets:
 
 
 def _naive(stamp: np.datetime64) -> datetime:
-    moment: datetime = stamp.astype("datetime64[us]").item()
+    moment = stamp.astype("datetime64[us]").item()
+    if not isinstance(moment, datetime) or not 1 < moment.year < 9999:  # where zones overflow
+        raise InputError(f"{stamp}: time zones are known for the years 2 to 9998")
     return moment

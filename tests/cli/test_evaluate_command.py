@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -343,3 +344,34 @@ def test_windows_behind_a_gap_that_the_model_cannot_look_over_are_left_out(
     done = run(path, "--target-column", "y", "--horizon", "5", "--windows", "2")
     assert done.exit_code == 0, done.stderr
     assert "1 of 2 windows, too few observed values: dead" in done.stderr
+
+
+def test_the_figures_do_not_depend_on_the_format(run: Run, table: Path, tmp_path: Path) -> None:
+    expected = run(table, "--horizon", "5")
+    assert expected.exit_code == 0, expected.stderr
+    rows = list(csv.DictReader(table.open()))
+    (tmp_path / "semicolons").mkdir()
+    packed = tmp_path / "semicolons" / "table.csv.gz"
+    text = table.read_text().replace(",", ";").replace(".", ",")
+    packed.write_bytes(gzip.compress(text.encode("utf-16")))
+    lines = tmp_path / "table.jsonl"
+    lines.write_text("".join(json.dumps({**row, "y": float(row["y"])}) + "\n" for row in rows))
+    for path in (packed, lines):
+        result = run(path, "--horizon", "5")
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == expected.stdout
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".jsonl"])
+def test_a_manifest_may_list_other_formats(run: Run, folder: Path, ending: str) -> None:
+    if ending == ".jsonl":
+        days = np.datetime64("2024-01-01") + np.arange(70)
+        rows = [{"ds": str(day), "y": value} for day, value in zip(days, VALUES, strict=True)]
+        raw = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    else:
+        raw = gzip.compress((folder / "daily.csv").read_bytes())
+    expected = run(folder)
+    (folder / f"daily{ending}").write_bytes(raw)
+    (folder / "daily.csv").unlink()
+    assert run(folder).stdout == expected.stdout
+    assert expected.exit_code == 0

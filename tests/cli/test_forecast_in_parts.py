@@ -117,6 +117,7 @@ def test_a_run_that_was_cut_goes_on_and_ends_as_if_it_never_was(
         (["--seed", "6"], "seed"),
         (["--quantiles", "0.5"], "quantiles"),
         (["--precision", "int8"], "precision"),
+        (["--interval-columns", "80"], "quantiles"),
     ],
 )
 def test_parts_of_another_run_are_not_mixed_in(
@@ -173,3 +174,18 @@ def test_a_chart_of_a_long_file_is_refused_before_anything_is_computed(
     result = run(tmp_path / "out.csv", *options)
     assert result.exit_code == 1
     assert f"{options[0]} draws files of at most 3 series" in result.stderr
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_interval_columns_are_those_of_one_go(run: Run, tmp_path: Path, ending: str) -> None:
+    whole, parts = tmp_path / f"whole{ending}", tmp_path / f"parts{ending}"
+    options = ("--seed", "5", "--interval-columns", "50,90")
+    assert run(whole, *options, part=100).exit_code == 0
+    assert run(parts, *options).exit_code == 0
+    assert content(parts) == content(whole)
+
+
+def test_a_wide_table_of_a_long_file_is_refused(run: Run, tmp_path: Path) -> None:
+    result = run(tmp_path / "out.csv", "--layout", "wide")
+    assert result.exit_code == 1
+    assert "--layout wide is for at most 3 series, not 8" in result.stderr

@@ -112,6 +112,13 @@ def test_other_names_are_given_and_kept(tiny: Forecaster) -> None:
     assert list(result.columns[:3]) == ["shop", "day", "mean"]
 
 
+def test_columns_that_are_not_named_may_hold_anything(tiny: Forecaster) -> None:
+    frame = long_frame()
+    expected = tiny.predict_df(frame, **OPTIONS)
+    frame["note"] = [1, "x"] + [{"a": 1}] * 63
+    pd.testing.assert_frame_equal(tiny.predict_df(frame, **OPTIONS), expected)
+
+
 def test_a_frame_without_id_is_one_series(tiny: Forecaster) -> None:
     one = long_frame().query("unique_id == 'b'").drop(columns="unique_id")
     result = tiny.predict_df(one, **OPTIONS)
@@ -240,12 +247,23 @@ FRAME = long_frame()
         (FRAME.assign(unique_id=None), {}, "frame, row 0, column 'unique_id': the id is missing"),
         (FRAME.assign(y=np.nan), {}, "series 'b': .*all 40 values are missing"),
         (FRAME, {"quantiles": [1.5]}, "quantile 1.5"),
+        (FRAME, {"quantiles": 0.5}, "quantiles must be a list of numbers from 0 to 1, not 0.5"),
+        (FRAME, {"id_column": "y"}, "frame: the column 'y' is named for something else too"),
+        (FRAME.assign(ds=FRAME["ds"].dt.to_period("D")), {}, r"'ds': .*is not read; .*to_time"),
         (FRAME, {"horizon": 0}, "horizon must be a whole number"),
         (FRAME, {"time_zone": "Mars"}, "time zone 'Mars' is not known"),
         (FRAME, {"freq": "weekly"}, "frequency 'weekly' is not known"),
         (FRAME, {"covariates": ["price"]}, "no column 'price'"),
         ([1, 2, 3], {}, "frame: a pandas or polars DataFrame or an Arrow table is needed"),
-        (pd.DataFrame({"y": [1, "x", 2.5]}), {}, "frame: cannot be read as a table"),
+        (FRAME.assign(y=[1, "x"] + [2.5] * 63), {}, "frame: cannot be read as a table"),
+        (pl.from_pandas(FRAME).lazy(), {}, "an Arrow table is needed, not LazyFrame"),
+        (FRAME.set_axis(["ds", "y", "y"], axis=1), {}, "frame: cannot be read as a table"),
+        (FRAME.set_axis([1, "ds", 2], axis=1), {}, "no column 'y'; the columns are 1, ds, 2"),
+        (
+            pa.table([FRAME["ds"], FRAME["y"], FRAME["y"]], names=["ds", "y", "y"]),
+            {},
+            "frame: cannot be read as a table",
+        ),
     ],
 )  # fmt: skip
 def test_a_frame_that_makes_no_sense_is_refused(

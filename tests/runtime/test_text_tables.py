@@ -70,6 +70,13 @@ def test_one_column_of_numbers_with_a_comma_is_one_column(read: Read) -> None:
     assert notes[0].endswith("read with a comma as decimal mark")
 
 
+def test_a_line_for_excel_says_the_delimiter(read: Read) -> None:
+    (series,), _ = read("sep=;\r\n" + write(";", ","))
+    assert series.values.tolist() == VALUES
+    with pytest.raises(InputError, match="row 4, column 'sold': 'x' is not a number"):
+        read("sep=|\n" + write("|").replace("2.0", "x"))
+
+
 def test_a_quoted_cell_may_hold_the_delimiter(read: Read) -> None:
     text = "shop;ds;y\n" + "".join(f'"a; b, c";{day};1,5\n' for day in DAYS)
     (series,), _ = read(text)
@@ -333,5 +340,7 @@ def test_the_memory_left_is_the_smallest_of_what_machine_container_and_limit_lea
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     assert memory.available_memory() == 1_000_000
+    (tmp_path / "memory.stat").write_text("anon 1\nactive_file 1000\ninactive_file 200\n")
+    assert memory.available_memory() == 1_001_200
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_memory() == 2_048_000

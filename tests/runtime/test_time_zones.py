@@ -166,6 +166,7 @@ def test_an_absent_hour_of_another_day_is_only_a_missing_value(read: Read) -> No
             Columns(form=TableForm(time_zone="Europe/Nowhere")),
             "time zone 'Europe/Nowhere' is not known; write a name such as Europe/Berlin",
         ),
+        ("ds,y\n9999-12-31,1\n", IN_BERLIN, "9999-12-31.*known for the years 2 to 9998"),
         (
             "ds,y\n2024-05-01,1\n",
             Columns(form=TableForm(time_zone="../etc/passwd")),

@@ -108,8 +108,8 @@ def evaluate(
 ) -> None:
     """Backtest a model on DATA beside seasonal naive.
 
-    DATA is a CSV or Parquet file, - for CSV on stdin, or a folder of them whose manifest.csv has
-    the columns dataset, horizon and seasonality.
+    DATA is a CSV, JSON lines or Parquet file, - for text on stdin, or a folder of them whose
+    manifest.csv has the columns dataset, horizon and seasonality.
     """
     if horizon is None and not Path(source).is_dir():
         raise click.UsageError("Missing option '--horizon': only a folder's manifest may say it.")

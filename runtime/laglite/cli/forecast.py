@@ -124,8 +124,8 @@ def forecast(
             raise InputError(
                 f"{drawing} draws files of at most {SERIES_A_PART} series, not {total:,}"
             )
-        if layout.layout != "long":
-            raise InputError(f"--layout {layout.layout} is for at most {SERIES_A_PART} series")
+        if layout.wide:
+            raise InputError(f"--layout wide is for at most {SERIES_A_PART} series, not {total:,}")
         with opened as computing:
             _forecast_in_parts(run, computing, precision, Path(output), layout, total, seed)
         return

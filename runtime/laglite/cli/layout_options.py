@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from laglite.errors import InputError
-from laglite.forecast_table import LAYOUTS, TableLayout, parse_interval
+from laglite.forecast_table import TableLayout, parse_interval
 
 Command = Callable[..., Any]
 
@@ -24,7 +24,7 @@ def layout_options(command: Command) -> Command:
         source = click.get_current_context().get_parameter_source("quantiles")
         if intervals and source == click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError("--interval-columns and --quantiles: choose one of them")
-        return command(*arguments, layout=TableLayout(table_layout, intervals), **options)
+        return command(*arguments, layout=TableLayout(table_layout == "wide", intervals), **options)
 
     for option in (
         click.option(
@@ -33,7 +33,7 @@ def layout_options(command: Command) -> Command:
             "MODEL-lo-90, MODEL-hi-90.",
         ),
         click.option(
-            "--layout", "table_layout", type=click.Choice(LAYOUTS), default="long",
+            "--layout", "table_layout", type=click.Choice(["long", "wide"]), default="long",
             show_default=True, help="A row for each series and step, or columns for each series.",
         ),
     ):  # fmt: skip

@@ -13,7 +13,7 @@ from laglite.reading import Columns, InputSeries, read_series
 from laglite.reading.columns import Note
 
 MANIFEST = "manifest.csv"
-ENDINGS = (".parquet", ".csv")
+ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class DataSet:
 def list_datasets(
     source: str, horizon: int | None, season: int | None, freq: str | None
 ) -> list[DataSet]:
-    """The file at `source` (- is CSV on standard input), or the data sets of the folder there.
+    """The file at `source` (- is standard input), or the data sets of the folder there.
 
-    A folder has a `manifest.csv` with the columns `dataset` (NAME.parquet or NAME.csv), `horizon`
-    and, where known, `seasonality` and `freq`; `horizon`, `season` and `freq` come before it.
-    Raises InputError.
+    A folder has a `manifest.csv` with the columns `dataset` (a file's name without its ending),
+    `horizon` and, where known, `seasonality` and `freq`; `horizon`, `season` and `freq` come
+    before it. Raises InputError.
     """
     if not Path(source).is_dir():
         if horizon is None:
@@ -94,10 +94,13 @@ def _dataset(
     paths = [manifest.parent / f"{name}{ending}" for ending in ENDINGS]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise InputError(f"{manifest}, row {line}: there is neither {paths[0]} nor {paths[1].name}")
+        raise InputError(
+            f"{manifest}, row {line}: there is neither {paths[0]} nor {name} with another of the "
+            f"endings {', '.join(ENDINGS)}"
+        )
     if season is None:
         season = _count(manifest, line, row, "seasonality")
-    if freq is None and path.suffix == ".csv":  # Parquet series state their own
+    if freq is None and path.suffix != ".parquet":  # whose series state their own
         freq = (row.get("freq") or "").strip() or None
     return DataSet(name, str(path), horizon, season, freq)
 

@@ -52,9 +52,10 @@ def choose_columns(table: Table, columns: Columns, note: Note) -> Columns:
     for name in (*named, *columns.covariates):
         check_column(table, name)
     taken = (*named, *columns.covariates)
-    twice = next((name for name in columns.covariates if taken.count(name) > 1), None)
+    twice = next((name for name in taken if taken.count(name) > 1), None)
     if twice is not None:
-        raise InputError(f"{table.source}: the covariate {twice!r} is named for something else too")
+        kind = "covariate" if twice in columns.covariates else "column"
+        raise InputError(f"{table.source}: the {kind} {twice!r} is named for something else too")
     free = [n for n in table.names if n not in taken]
     time = columns.time
     if time is None:

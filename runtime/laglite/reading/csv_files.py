@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 from laglite.errors import InputError
@@ -19,6 +20,7 @@ SAMPLE_CHARACTERS = 1 << 16
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
 BY_COMMAS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 BY_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
+EXCEL_LINE = re.compile(r"sep=([^\r\n])(?=[\r\n])")  # a first line by which Excel is told
 USUAL_NAMES = frozenset({*ID_NAMES, *TIME_NAMES, *TARGET_NAMES})
 
 Rows = list[tuple[int, list[str]]]
@@ -26,6 +28,10 @@ Rows = list[tuple[int, list[str]]]
 
 def read_csv(source: str, text: str, form: TableForm, note: Note) -> Table:
     """A table of CSV text; what was found is told to `note`. Raises InputError."""
+    excel = EXCEL_LINE.match(text)
+    if excel is not None:
+        text = text[excel.end() :]  # from the line's end on, so that rows keep their numbers
+        form = replace(form, delimiter=form.delimiter or excel[1])
     delimiter = form.delimiter or _find_delimiter(source, text)
     rows = _rows(source, text, delimiter)
     if not rows:
@@ -141,7 +147,7 @@ def _find_decimal(source: str, rows: Rows, delimiter: str) -> str:
     if comma and other:
         raise InputError(
             f"{source}: {comma[1]!r} in row {comma[0]} has a decimal comma, {other[1]!r} in row "
-            f"{other[0]} a point; write all numbers alike, without thousands separators"
+            f"{other[0]} a point; write all numbers alike, or say which mark it is with --decimal"
         )
     # Points are doubtful between semicolons alone, which is how commas are kept for decimals.
     doubtful = maybe_comma or (maybe_point if delimiter == ";" else None)

@@ -50,7 +50,11 @@ def _machine() -> int | None:
 
 def _container() -> int | None:
     most, used = (_text(CGROUP / name).strip() for name in ("memory.max", "memory.current"))
-    return max(0, int(most) - int(used)) if most.isdecimal() and used.isdecimal() else None
+    if not most.isdecimal() or not used.isdecimal():
+        return None
+    held = (line.split() for line in _text(CGROUP / "memory.stat").splitlines())
+    files = sum(int(size) for name, size in held if name in ("active_file", "inactive_file"))
+    return max(0, int(most) - int(used) + files)  # pages of files give way
 
 
 def _address_space() -> int | None:

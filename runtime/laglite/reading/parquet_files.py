@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from laglite.errors import InputError, missing
 from laglite.reading.memory import check_fits
 from laglite.reading.tables import Table, Zoned
@@ -74,7 +76,7 @@ def arrow_table(source: str, table: Any, first: int) -> Table:
         read = _cells(pa, column)
         if pa.types.is_timestamp(column.type) and column.type.tz is not None:
             wall = _cells(pa, pc.local_timestamp(column))
-            zones[name] = Zoned(column.type.tz, wall - read)  # type: ignore[operator]
+            zones[name] = Zoned(column.type.tz, np.subtract(wall, read))
             read = wall
         cells.append(read)
     rows = range(first, first + table.num_rows)

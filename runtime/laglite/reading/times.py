@@ -190,7 +190,7 @@ def _describe(offsets: Offsets | None, zone: str | None) -> str:
     kept = "calendar features follow its wall clock, and forecasts keep it"
     if zone is not None:
         return f"time zone {zone}: {kept}"
-    names = [_offset_name(offset) for offset in np.unique(offsets)]  # type: ignore[arg-type]
+    names = [] if offsets is None else [_offset_name(offset) for offset in np.unique(offsets)]
     if len(names) == 1:
         return f"UTC offset {names[0]}: {kept}"
     return (
