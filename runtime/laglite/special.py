@@ -101,12 +101,16 @@ def regularized_beta(a: ArrayLike, b: ArrayLike, x: ArrayLike) -> Array:
     p, q, y = np.where(swap, b, a), np.where(swap, a, b), np.where(swap, 1 - x, x)
     with np.errstate(divide="ignore"):
         log_front = p * np.log(y) + q * np.log1p(-y)
+    front = np.exp(log_front - log_beta(p, q)) / p
+    gone = front == 0  # far out in the tail, where the fraction would take for ever
+    if gone.any():
+        p, q, y = np.where(gone, 1.0, p), np.where(gone, 1.0, q), np.where(gone, 0.0, y)
     if y.size <= FEW:
         each = map(_beta_fraction, p.ravel().tolist(), q.ravel().tolist(), y.ravel().tolist())
         fraction = np.array(list(each)).reshape(y.shape)
     else:
         fraction = _beta_fraction(p, q, y)
-    tail = np.exp(log_front - log_beta(p, q)) / p * fraction
+    tail = front * fraction
     result: Array = np.clip(np.where(swap, 1 - tail, tail), 0.0, 1.0)
     return result
 

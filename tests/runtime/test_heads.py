@@ -238,8 +238,18 @@ def test_negative_binomial_takes_large_counts(scale: float) -> None:
 def test_negative_binomial_refuses_counts_it_cannot_tell_apart() -> None:
     window = Window(np.zeros(1, np.float32), 0.0, 1e14, 1, 0)
     arguments = {"total_count": np.ones(1), "logits": np.zeros(1)}
-    with pytest.raises(LagliteError, match=r"counts of about 1e\+14, more than"):
-        HEADS["neg_bin"].sample(arguments, np.full((2, 1), 0.5), window)
+    for call in (
+        lambda: HEADS["neg_bin"].sample(arguments, np.full((2, 1), 0.5), window),
+        lambda: HEADS["neg_bin"].quantile(arguments, np.array([0.5]), window),
+        lambda: HEADS["neg_bin"].cdf(arguments, np.array([5.0]), window),
+    ):
+        with pytest.raises(LagliteError, match=r"counts of about 1e\+14, more than"):
+            call()
+
+
+def test_counts_beyond_all_bounds_are_certain_to_be_greater_at_once() -> None:
+    arguments = as_arrays(ARGUMENTS["neg_bin"][1])
+    assert HEADS["neg_bin"].cdf(arguments, np.array([1e30]), COUNTS) == 1
 
 
 def test_negative_binomial_refuses_what_is_no_number_and_takes_an_underflow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
@@ -10,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from laglite import Forecaster
 from laglite.errors import InputError, StateError
+from laglite.spec import ModelSpec
 from laglite.streaming import state_file
 from laglite.streaming.messages import LONGEST_MESSAGE, parse_message
 from laglite.streaming.session import OpeningHistory, OutputSettings, Session, StreamSettings
 from laglite.streaming.state_file import read_state, write_state
+from laglite_train.model import LagLlama
 
 Result = dict[str, Any]
 Open = Callable[..., Session]
@@ -152,6 +156,21 @@ def test_a_forecast_of_nothing_is_null_and_the_stream_goes_on(opened: Open) -> N
     assert first["forecast"] is None
     assert "missing" in first["note"]
     assert len(second["forecast"]["mean"]) == 2
+
+
+def test_counts_that_the_head_cannot_tell_apart_do_not_end_the_stream(
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path]
+) -> None:
+    spec = dataclasses.replace(small_spec, head="neg_bin", scaling="mean")
+    torch.manual_seed(0)
+    path = export_to(LagLlama(spec), "counts_of_a_stream")
+    forecaster = Forecaster.load(path, threads=1)
+    session = Session(forecaster, StreamSettings(), OutputSettings())
+    *_, last, following = through(session, *[b"5"] * 20, *[b"3e38"] * 40)
+    assert last["next"] is None
+    assert "more than its negative binomial head can tell apart" in last["note"]
+    assert following["cdf"] is None
+    assert following["alarm"] is False
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 40])

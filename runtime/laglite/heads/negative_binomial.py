@@ -36,19 +36,13 @@ class NegativeBinomial:
         return np.where(values < 0, -np.inf, log_mass)
 
     def cdf(self, arguments: Arguments, values: Array, window: Window) -> Array:
-        count, odds = self._count_and_odds(arguments, window)
+        """Raises LagliteError where counts get too large to be told apart."""
+        count, odds = self._tellable(arguments, window)
         return _count_cdf(np.floor(values), count, odds)
 
     def quantile(self, arguments: Arguments, levels: Array, window: Window) -> Array:
         """The smallest count whose distribution function reaches the level; raises LagliteError."""
-        count, odds = self._count_and_odds(arguments, window)
-        largest = float(np.max(odds * np.maximum(count, 1)))
-        if largest > LARGEST_COUNT:
-            raise LagliteError(
-                f"the model forecasts counts of about {largest:.1g}, more than its negative "
-                f"binomial head can tell apart ({LARGEST_COUNT:g}); divide the series by some "
-                "thousands, or choose a model with another head"
-            )
+        count, odds = self._tellable(arguments, window)
         count, odds, target = np.broadcast_arrays(count, odds, levels)
         # Bracket from above by doubling the mean plus spread, then bisect.
         high: Array = np.ceil(count * odds + 2 * np.sqrt(count * odds * (1 + odds)))
@@ -61,6 +55,19 @@ class NegativeBinomial:
             enough = _count_cdf(middle, count, odds) >= target
             high, low = np.where(enough, middle, high), np.where(enough, low, middle)
         return high
+
+    @classmethod
+    def _tellable(cls, arguments: Arguments, window: Window) -> tuple[Array, Array]:
+        """Count and odds; raises LagliteError where their mean is too large."""
+        count, odds = cls._count_and_odds(arguments, window)
+        largest = float(np.max(odds * np.maximum(count, 1)))
+        if largest > LARGEST_COUNT:
+            raise LagliteError(
+                f"the model forecasts counts of about {largest:.1g}, more than its negative "
+                f"binomial head can tell apart ({LARGEST_COUNT:g}); divide the series by some "
+                "thousands, or choose a model with another head"
+            )
+        return count, odds
 
     @staticmethod
     def _count_and_odds(arguments: Arguments, window: Window) -> tuple[Array, Array]:

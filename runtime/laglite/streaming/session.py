@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from laglite.bundle import manifest_digest
 from laglite.errors import InputError, LagliteError, StateError
-from laglite.forecast import Forecast, quantile_label
+from laglite.forecast import quantile_label
 from laglite.forecaster import Forecaster
 from laglite.frequency import format_timestamp, format_timestamps, parse_frequency, timestamps
 from laglite.randomness import fresh_seed
@@ -171,18 +171,17 @@ class Session:
         result["alarm"] = update.outside
         if self._settings.adaptive:
             result["alarm_level"] = _number(level)
-        result["next"] = self._next(stream)
         every, values = self._output.every, stream.counts.values
-        before = values - 1 - result.get("skipped", 0)
-        if every and before // every < values // every:
-            try:
-                forecast = stream.forecast(
-                    self._output.horizon, num_samples=self._output.samples, seed=self.seed
-                )
-                result["forecast"] = self._forecast(forecast)
-            except LagliteError as error:  # nothing observed yet, or numbers that are not finite
-                result["forecast"] = None
-                result["note"] = str(error)
+        due = every and (values - 1 - result.get("skipped", 0)) // every < values // every
+        result["next"] = None
+        if due:
+            result["forecast"] = None
+        try:
+            result["next"] = self._next(stream)
+            if due:
+                result["forecast"] = self._forecast(stream)
+        except LagliteError as error:  # nothing observed yet, or numbers that are not finite
+            result["note"] = str(error)
         return result
 
     def _next(self, stream: Stream) -> Result | None:
@@ -196,7 +195,9 @@ class Session:
             found[quantile_label(level)] = _number(value)
         return found
 
-    def _forecast(self, forecast: Forecast) -> Result:
+    def _forecast(self, stream: Stream) -> Result:
+        horizon, samples = self._output.horizon, self._output.samples
+        forecast = stream.forecast(horizon, num_samples=samples, seed=self.seed)
         index = forecast.index
         found: Result = {} if index is None else {"ds": format_timestamps(index)}
         found["mean"] = [_number(value) for value in forecast.mean]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.arguments import FLOAT32_MAX, whole_number
-from laglite.errors import InputError
+from laglite.errors import InputError, LagliteError
 from laglite.forecast import Forecast
 from laglite.frequency import parse_frequency, parse_timestamp, timestamps
 from laglite.heads import HEADS
@@ -155,7 +156,10 @@ class Stream:
         if self._segment is not None and not math.isnan(value):
             head, segment = HEADS[self._forecaster.spec.head], self._segment
             there = np.array([value])
-            with np.errstate(over="ignore"):  # of the square of a distance: it lies in the tail
+            with (
+                contextlib.suppress(LagliteError),  # counts that the head cannot tell apart
+                np.errstate(over="ignore"),  # of the square of a distance: it lies in the tail
+            ):
                 cdf = float(head.cdf(segment.arguments, there, segment.window)[0])
                 log_prob = float(head.log_prob(segment.arguments, there, segment.window)[0])
         return Update(value, cdf, log_prob, self._alarm.judge(cdf))
@@ -163,7 +167,8 @@ class Stream:
     def quantiles(self, levels: Sequence[float]) -> NDArray[np.float64]:
         """Quantiles of the value to come: float64 [levels], NaN if nothing is predicted.
 
-        Raises InputError for levels outside (0, 1).
+        Raises InputError for levels outside (0, 1), LagliteError for counts that the head cannot
+        tell apart.
         """
         wanted = np.asarray(levels, np.float64)
         if not ((wanted > 0) & (wanted < 1)).all():
