@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from laglite.bundle import Bundle
@@ -32,9 +33,8 @@ class RayEngine:
     def __init__(self, ray: Any, bundle: Bundle, precision: str, threads: int) -> None:
         """A worker is a process with the model loaded, on `threads` CPUs.
 
-        Raises BundleError for an unknown precision, InputError if no machine has the CPUs.
+        Raises InputError if no machine has so many.
         """
-        bundle.precision(precision)
         machines = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         workers = sum(int(cpus // threads) for cpus in machines)
         if not workers:
@@ -74,8 +74,8 @@ class RayEngine:
             raise LagliteError(f"a Ray worker failed: {kind}: {error.cause}") from error
         except errors.RayError as error:
             raise LagliteError(
-                f"the Ray cluster lost a batch {RETRIES + 1} times: {_first_line(error)}; finished "
-                "parts are kept, and the same command goes on with the others"
+                f"the Ray cluster lost a batch (attempts: {RETRIES + 1}): {_first_line(error)}; "
+                "run the command again: a long file's finished parts are kept"
             ) from error
         if isinstance(result, str):
             raise LagliteError(result)
@@ -89,8 +89,10 @@ def ray_engine(
     """An engine on the cluster at `address`, or on a Ray started here for as long as it is used.
 
     `address` is HOST:PORT of the cluster's head, or "auto" for the cluster that this machine is
-    part of. Raises MissingDependencyError without Ray, InputError for an address without a cluster.
+    part of. Raises BundleError for an unknown precision, MissingDependencyError without Ray,
+    InputError for an address without a cluster.
     """
+    bundle.precision(precision)
     if address is not None:
         _check_reachable(address)
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # fail in a minute, not in ten
@@ -100,20 +102,21 @@ def ray_engine(
         import ray
     except ModuleNotFoundError as error:
         raise missing("ray", "ray", "forecasting on several machines") from error
-    quiet: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-    try:
-        if address is None:
-            cores = available_cores()
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = "a local Ray" if address is None else f"the Ray cluster at {address}"
-        raise InputError(f"{where} cannot be used: {_first_line(error)}") from error
-    try:
-        yield RayEngine(ray, bundle, precision, threads)
-    finally:
-        ray.shutdown()
+    quiet: dict[str, Any] = {"logging_level": "critical", "log_to_driver": False}
+    with redirect_stdout(sys.stderr):  # Ray prints there that a worker was lost
+        try:
+            if address is None:
+                cores = available_cores()
+                ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+            else:
+                ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = "a local Ray" if address is None else f"the Ray cluster at {address}"
+            raise InputError(f"{where} cannot be used: {_first_line(error)}") from error
+        try:
+            yield RayEngine(ray, bundle, precision, threads)
+        finally:
+            ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
@@ -162,4 +165,5 @@ def _forecast_there(version: str) -> Callable[[Sequence[Any], str, int, bytes], 
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .:") if lines else type(error).__name__
