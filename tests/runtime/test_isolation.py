@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml")
+
+# What keeps onnxruntime from reporting its use: laglite must do so without them.
+TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS")
 
 FORECAST = f"""
 import sys
@@ -46,6 +50,21 @@ def test_the_python_api_imports_no_command_line_library(tiny_bundle: Path) -> No
     code = "import sys, laglite, laglite.evaluation; print({'click', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_forecast_leaves_nothing_in_the_home_directory(tiny_bundle: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from laglite import Forecaster; "
+        "Forecaster.load(sys.argv[1]).predict(range(200), horizon=3, seed=0)"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in TELEMETRY}
+    home = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tiny_bundle)],
+        capture_output=True, text=True, check=False, env=kept | home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_imports_go_one_way() -> None:

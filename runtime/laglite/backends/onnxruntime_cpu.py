@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ class CpuDecoder:
 
 
 def _onnxruntime() -> Any:
+    # From 1.29 on it reports its use to its makers, and keeps a device id in the home directory.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
