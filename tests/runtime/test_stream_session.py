@@ -188,11 +188,14 @@ def test_a_session_goes_on_from_its_state(opened: Open, tmp_path: Path, cut: int
 
 
 def test_a_state_of_another_model_or_other_settings_is_refused(opened: Open) -> None:
-    state = opened("h").state()
+    session = opened("h")
+    session.take(at(0, 1))
+    state = session.state()
     with pytest.raises(StateError, match="written with freq h, not D"):
         opened("D").restore(state)
+    state["stream"]["model"] = "0" * 64
     with pytest.raises(StateError, match="of a stream of another model"):
-        opened("h").restore(state | {"model": "0" * 64})
+        opened("h").restore(state)
 
 
 @pytest.fixture

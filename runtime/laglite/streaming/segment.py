@@ -18,7 +18,7 @@ FAR_VALUES = 8  # so many in a row are a new level, not outliers
 class Segment:
     """One series' teacher-forced decoding between two refreshes.
 
-    `window` (loc and scale) and `arguments`, the head's for the next value, float32 [1] each, are
+    `window` has its loc and scale. `arguments` are the head's for the next value, float32 [1] each,
     valid until the next `advance`.
     """
 
@@ -39,9 +39,8 @@ class Segment:
         tokens, steps = len(prompt.tokens), length - 1
         self._rotary = rotary_tables(spec, tokens + steps)
         (prefilled,) = prefill(backend, [prompt], self._rotary)
-        self._spec, self.window, self.length, self.prompt_tokens = (
-            spec, prompt.window, length, tokens,
-        )  # fmt: skip
+        self._spec, self.window = spec, prompt.window
+        self.length, self.prompt_tokens = length, tokens
         self.arguments = {name: each[-1:] for name, each in prefilled.arguments.items()}
         self.steps = 0
         self._last = prompt.window.scaled[-1:]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.bundle import manifest_digest
 from laglite.errors import InputError, LagliteError, StateError
 from laglite.forecast import quantile_label
 from laglite.forecaster import Forecaster
@@ -208,7 +207,7 @@ class Session:
     def state(self) -> dict[str, Any]:
         """All that the session's future depends on, as plain values for JSON."""
         return {
-            **self._identity(),
+            "settings": dataclasses.asdict(self._settings),
             "seed": self.seed,
             "timed": self._timed,
             "ahead": self._arrivals.ahead,
@@ -234,37 +233,23 @@ class Session:
             ]
         return "; ".join(parts)
 
-    def _identity(self) -> dict[str, Any]:
-        """What a state and a session must have in common."""
-        bundle = self._forecaster.bundle
-        return {
-            "model": manifest_digest(bundle.path),
-            "settings": dataclasses.asdict(self._settings),
-        }
-
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave. Raises StateError if it was of another model or settings.
 
         The seed is the state's, so that forecasts go on as they would have.
         """
-        for name, value in self._identity().items():
-            if state[name] != value:
-                raise StateError(_difference(name, state[name], value))
+        saved = state["settings"]
+        for name, given in dataclasses.asdict(self._settings).items():
+            if saved.get(name) != given:
+                raise StateError(
+                    f"the state was written with {name} {saved.get(name)}, not {given}; give the "
+                    "same options, or another file"
+                )
         self.seed, self._timed = state["seed"], state["timed"]
         self._arrivals = Arrivals(state["ahead"])
         self.counts = SessionCounts(**state["counts"])
         if state["stream"] is not None:
             self._stream = Stream.restore(self._forecaster, state["stream"])
-
-
-def _difference(name: str, saved: Any, given: Any) -> str:
-    if name == "model":
-        return "the state is that of a stream of another model; give that --model, or another file"
-    changed = next(key for key in given if saved.get(key) != given[key])
-    return (
-        f"the state was written with {changed} {saved.get(changed)}, not {given[changed]}; give "
-        "the same options, or another file"
-    )
 
 
 def _number(value: float, *, exact: bool = False) -> float | None:

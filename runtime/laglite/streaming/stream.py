@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.arguments import FLOAT32_MAX, whole_number
-from laglite.errors import InputError, LagliteError
+from laglite.bundle import manifest_digest
+from laglite.errors import InputError, LagliteError, StateError
 from laglite.forecast import Forecast
 from laglite.frequency import parse_frequency, parse_timestamp, timestamps
 from laglite.heads import HEADS
@@ -282,6 +283,7 @@ class Stream:
         """All that the stream's future depends on, as plain values for JSON; see `restore`."""
         start, freq = self.axis.start, self.axis.freq
         return {
+            "model": manifest_digest(self._forecaster.bundle.path),
             "start": None if start is None else str(start),
             "freq": None if freq is None else freq.alias,
             "context": self.context,
@@ -300,11 +302,14 @@ class Stream:
 
     @classmethod
     def restore(cls, forecaster: Forecaster, state: dict[str, Any]) -> Stream:
-        """The stream whose `state` that was, of the same model.
+        """The stream whose `state` that was.
 
         The last prompt is encoded again and the values since are stepped again, so that what
-        follows is the same to the last bit as without the interruption.
+        follows is the same to the last bit as without the interruption. Raises StateError if it
+        was a stream of another model.
         """
+        if state["model"] != manifest_digest(forecaster.bundle.path):
+            raise StateError("the state is that of a stream of another model; load that model")
         axis = TimeAxis()
         if state["start"] is not None and state["freq"] is not None:
             axis = TimeAxis(parse_timestamp(state["start"]), parse_frequency(state["freq"]))
