@@ -344,3 +344,14 @@ def test_the_memory_left_is_the_smallest_of_what_machine_container_and_limit_lea
     assert memory.available_memory() == 1_001_200
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_memory() == 2_048_000
+
+
+def test_memory_that_runs_out_all_the_same_is_an_error_of_the_file(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("laglite.reading.files.read_csv", run_out)
+    with pytest.raises(InputError, match=r"data\.csv: does not fit into memory; split the file"):
+        read("ds,y\n")
