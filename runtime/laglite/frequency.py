@@ -32,6 +32,7 @@ _PERIODS = {
     "Y": "Y", "YE": "Y", "YS": "Y", "A": "Y", "AS": "Y",
 }  # fmt: skip
 _ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Z]{3}))?")
+_OFFSET = re.compile(r"(:\d{2}(?:\.\d+)?[+-]\d{2})(\d{2})?$")  # +0200, +02: not for Python 3.10
 LARGEST_MULTIPLE = 1_000_000
 SUPPORTED = "us ms s min h D B W W-SUN..W-SAT M MS ME Q QS QE Y YS YE A, with multiples (15min)"
 
@@ -118,6 +119,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
 def _from_iso(text: str) -> datetime:
     """Raises ValueError."""
     text = re.sub(r"[Zz]$", "+00:00", text.replace("/", "-"))
+    text = _OFFSET.sub(lambda found: f"{found[1]}:{found[2] or '00'}", text)
     if re.match(r"\d{4}-\d{2}-\d{2}[^Tt ]", text):  # fromisoformat takes any character there
         raise ValueError(text)
     return datetime.fromisoformat(text)
