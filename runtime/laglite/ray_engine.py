@@ -70,8 +70,8 @@ class RayEngine:
         except errors.RayTaskError as error:
             if isinstance(error.cause, LagliteError):
                 raise error.cause from None
-            kind = type(error.cause).__name__
-            raise LagliteError(f"a Ray worker failed: {kind}: {error.cause}") from error
+            kind, reason = type(error.cause).__name__, _first_line(error.cause)
+            raise LagliteError(f"a Ray worker failed: {kind}: {reason}") from error
         except errors.RayError as error:
             raise LagliteError(
                 f"the Ray cluster lost a batch (attempts: {RETRIES + 1}): {_first_line(error)}; "
@@ -110,9 +110,10 @@ def ray_engine(
                 ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
             else:
                 ray.init(address=address, **quiet)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             where = "a local Ray" if address is None else f"the Ray cluster at {address}"
-            raise InputError(f"{where} cannot be used: {_first_line(error)}") from error
+            token = "" if address is None else "; one with tokens needs RAY_AUTH_MODE=token here"
+            raise InputError(f"{where} cannot be used: {_first_line(error)}{token}") from error
         try:
             yield RayEngine(ray, bundle, precision, threads)
         finally:

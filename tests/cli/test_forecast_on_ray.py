@@ -35,11 +35,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two machines with a CPU each, as far as Ray can tell."""
+    """A machine for two workers; machines added to it are processes here as well."""
     machines = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
     )
-    machines.add_node(num_cpus=1)
     yield machines
     machines.shutdown()
 
@@ -141,7 +140,7 @@ def test_a_machine_lost_on_the_way_changes_nothing(
     run: Run, cluster: Cluster, tmp_path: Path
 ) -> None:
     assert run(tmp_path / "whole.csv", "--horizon", "40").exit_code == 0
-    machine = cluster.add_node(num_cpus=1)
+    machine = cluster.add_node(num_cpus=2)
     output = tmp_path / "out.csv"
 
     def pull_the_plug() -> None:
@@ -231,9 +230,9 @@ def test_a_machine_without_laglite_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 def test_threads_that_no_machine_has_are_refused(
     run: Run, cluster: Cluster, tmp_path: Path
 ) -> None:
-    result = run(tmp_path / "out.csv", "--threads", "2", *on(cluster))
+    result = run(tmp_path / "out.csv", "--threads", "3", *on(cluster))
     assert result.exit_code == 1
-    assert "threads 2: no machine of the Ray cluster has so many CPUs; the largest has 1" in (
+    assert "threads 3: no machine of the Ray cluster has so many CPUs; the largest has 2" in (
         result.output
     )
 
@@ -287,16 +286,29 @@ def test_an_address_without_a_cluster_is_named(
     assert list(tmp_path.glob("out*")) == []
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.0"),
+        ConnectionError("Could not find any running Ray instance."),
+        ray.exceptions.RayError("no token was found"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
 def test_a_cluster_that_ray_cannot_join_is_one_message(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     def refuse(**_: object) -> None:
-        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.0")
+        raise refusal
 
     monkeypatch.setattr(ray, "init", refuse)
     result = run(tmp_path / "out.csv", "--engine", "ray", "--address", "auto")
     assert result.exit_code == 1
-    assert result.output.startswith("Error: the Ray cluster at auto cannot be used: Version mism")
+    reason = str(refusal).partition("\n")[0].rstrip(".:")
+    assert result.output == (
+        f"Error: the Ray cluster at auto cannot be used: {reason}; "
+        "one with tokens needs RAY_AUTH_MODE=token here\n"
+    )
 
 
 def test_an_address_alone_is_wrong_usage(run: Run, tmp_path: Path) -> None:

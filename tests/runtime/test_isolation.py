@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml")
+BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray")
 
 # What keeps onnxruntime from reporting its use: laglite must do so without them.
 TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS")
