@@ -227,10 +227,10 @@ def test_nothing_is_acknowledged_before_the_state_is_saved(
 
     with pytest.raises(InputError, match="No space left"):
         serve_until_full()
-    saved = []
+    saved: list[int] = []
     again = Session(nano, StreamSettings(warm_up=5), OutputSettings())
     with bridging(again, broker.port, lambda: saved.append(again.counts.lines)):
-        wait_for(lambda: saved == [3], "state")
+        wait_for(lambda: saved[-1:] == [3], "state")  # perhaps in several steps
     third = Session(nano, StreamSettings(warm_up=5), OutputSettings())
     with bridging(third, broker.port):
         peer.send([4.0])
