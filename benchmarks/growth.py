@@ -24,7 +24,7 @@ from laglite.benchmarking.process import ONE_THREAD, measure_apart
 from laglite.benchmarking.workload import Workload, grid
 
 SWEEPS: dict[str, tuple[int, ...]] = {
-    "context": (32, 64, 128, 256, 512, 1024),
+    "context": (32, 64, 128, 256, 512, 1000),
     "horizon": (8, 24, 48, 96, 168),
     "paths": (10, 25, 100, 300, 1000),
     "series": (1, 10, 100, 1000, 10_000),
@@ -113,13 +113,16 @@ def plot(results: dict[str, list[dict[str, float]]], path: Path) -> None:
         for row, (key, colour) in enumerate((("milliseconds", "C0"), ("peak", "C1"))):
             ax = axes[row, column]
             ax.plot(at, [point[key] for point in points], "o-", color=colour)
-            ax.set(xscale="log", ylim=(0, None))
+            ax.set(xscale="log")
+            if (name, key) == ("series", "milliseconds"):
+                ax.set_yscale("log")
+            else:
+                ax.set_ylim(bottom=0)
             ax.spines[["top", "right"]].set_visible(False)
             ax.grid(alpha=0.25)
         axes[1, column].set_xticks(at, [f"{value:,}" for value in at], fontsize=8)
         axes[1, column].minorticks_off()
         axes[1, column].set_xlabel(LABELS[name])
-    axes[0, -1].set(yscale="log", ylim=(None, None))
     axes[0, 0].set_ylabel("milliseconds")
     axes[1, 0].set_ylabel("peak memory, MB")
     figure.tight_layout()

@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from laglite import Forecaster
+from laglite.backends import open_backend
+from laglite.bundle import open_bundle
+from laglite.errors import BackendError
 from laglite.spec import ModelSpec
 from laglite.verification import run_case, verify
 from laglite_export.vectors import CaseShape, make_case
@@ -88,6 +91,14 @@ def test_a_prompt_may_be_read_in_pieces_of_any_length(
     forecaster = Forecaster.load(export_to(model, "pieces"), threads=1)
     case = make_case(model, CaseShape(45, 3, 6, 60), 7)
     assert run_case(model.spec, forecaster.backend, case).largest <= 1e-4
+
+
+def test_a_prefill_graph_without_past_keys_is_refused(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    fp32 = bundle.precision("fp32")
+    old = dataclasses.replace(fp32, prefill=fp32.step)
+    with pytest.raises(BackendError, match="takes no past keys.*export the model again"):
+        open_backend("cpu", dataclasses.replace(bundle, precisions={"fp32": old}), "fp32", 1)
 
 
 def test_golden_bundles_pass_their_own_test_vectors(golden_bundle: Path) -> None:

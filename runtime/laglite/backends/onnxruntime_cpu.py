@@ -31,6 +31,11 @@ class OnnxRuntimeCpu:
         self._spec = bundle.spec
         self._prefill = _session(files.prefill, precision, threads, traces and traces / "prefill")
         self._step = _session(files.step, precision, 1, traces and traces / "step")
+        if "past_key_0" not in {given.name for given in self._prefill.get_inputs()}:
+            raise BackendError(
+                f"{files.prefill}: the graph takes no past keys; it was exported by a laglite before "
+                "0.1.0: export the model again"
+            )
         self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
 
     def end_traces(self) -> dict[str, Path]:
