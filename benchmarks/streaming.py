@@ -177,7 +177,7 @@ def to_markdown(rows: list[dict[str, Any]], long: dict[str, Any], machine: dict[
         "# Streams",
         "",
         f"{machine['processor']}, {machine['cores']} cores, shared with other work at the time; "
-        f"onnxruntime {machine['onnxruntime']}, one thread.",
+        f"{machine['onnxruntime']}, one thread.",
         "",
         "| model | `update`, values per second of processor time | lines with three quantiles |",
         "|---|---:|---:|",
