@@ -117,7 +117,7 @@ def plot(results: dict[str, list[dict[str, float]]], path: Path) -> None:
             if (name, key) == ("series", "milliseconds"):
                 ax.set_yscale("log")
             else:
-                ax.set_ylim(bottom=0)
+                ax.set_ylim(0, 1.08 * max(point[key] for point in points))
             ax.spines[["top", "right"]].set_visible(False)
             ax.grid(alpha=0.25)
         axes[1, column].set_xticks(at, [f"{value:,}" for value in at], fontsize=8)

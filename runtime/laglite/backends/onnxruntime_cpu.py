@@ -33,8 +33,8 @@ class OnnxRuntimeCpu:
         self._step = _session(files.step, precision, 1, traces and traces / "step")
         if "past_key_0" not in {given.name for given in self._prefill.get_inputs()}:
             raise BackendError(
-                f"{files.prefill}: the graph takes no past keys; it was exported by a laglite before "
-                "0.1.0: export the model again"
+                f"{files.prefill}: the graph takes no past keys; a laglite before 0.1.0 exported "
+                "it: export the model again"
             )
         self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
 
