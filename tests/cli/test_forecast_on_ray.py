@@ -7,10 +7,9 @@ import pickle
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -137,22 +136,22 @@ def test_a_cut_run_is_finished_by_the_other_engine(
 
 
 def test_a_machine_lost_on_the_way_changes_nothing(
-    run: Run, cluster: Cluster, tmp_path: Path
+    run: Run, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(tmp_path / "whole.csv", "--horizon", "40").exit_code == 0
-    machine = cluster.add_node(num_cpus=2)
+    machines = [cluster.add_node(num_cpus=2)]
+    write = command.write_forecasts
     output = tmp_path / "out.csv"
 
-    def pull_the_plug() -> None:
-        while not list(tmp_path.glob("out.csv.parts/0*")):
-            time.sleep(0.01)
-        cluster.remove_node(machine, allow_graceful=False)
+    def write_and_pull_the_plug(*arguments: Any) -> None:
+        write(*arguments)
+        if machines:  # after the first part, with batches under way
+            cluster.remove_node(machines.pop(), allow_graceful=False)
 
-    thread = threading.Thread(target=pull_the_plug, daemon=True)
-    thread.start()
+    monkeypatch.setattr(command, "write_forecasts", write_and_pull_the_plug)
     result = run(output, "--horizon", "40", *on(cluster))
     assert result.exit_code == 0, result.output
-    thread.join()
+    assert not machines
     assert output.read_text() == (tmp_path / "whole.csv").read_text()
 
 
