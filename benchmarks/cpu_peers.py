@@ -26,6 +26,7 @@ from typing import Any
 
 import click
 import numpy as np
+from bar_chart import save_bars
 from numpy.typing import NDArray
 from result_files import write_results
 
@@ -164,26 +165,6 @@ def markdown(results: dict[str, dict[str, float]], about: dict[str, Any]) -> str
     return "\n".join(lines) + "\n"
 
 
-def plot(results: dict[str, dict[str, float]], path: Path) -> None:
-    """Bars on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), sharey=True)
-    for ax, (title, row) in zip(axes, results.items(), strict=True):
-        names = list(row)[::-1]
-        colours = ["C0" if name.startswith("laglite") else "0.6" for name in names]
-        bars = ax.barh(names, [row[name] for name in names], color=colours)
-        ax.bar_label(bars, [f"{row[name]:,.0f} ms" for name in names], padding=3, fontsize=8)
-        ax.set(xscale="log", title=title, xlabel="milliseconds")
-        ax.margins(x=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
 PACKAGES = ("torch", "chronos-forecasting", "statsforecast")
 
 
@@ -213,7 +194,7 @@ def main(threads: int, rounds: int, output: Path) -> None:
     }
     text = markdown(results, about)
     write_results(output, {"machine": about, "milliseconds": results}, text)
-    plot(results, output.with_suffix(".png"))
+    save_bars(results, output.with_suffix(".png"), "milliseconds")
     click.echo(text)
 
 

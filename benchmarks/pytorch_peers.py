@@ -32,6 +32,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from bar_chart import save_bars
 from published_lags import PUBLISHED_LAGS
 from result_files import write_results
 from torch.nn import functional
@@ -224,26 +225,6 @@ def markdown(results: dict[int, dict[str, float]], about: dict[str, Any]) -> str
     return "\n".join(lines) + "\n"
 
 
-def plot(results: dict[int, dict[str, float]], path: Path) -> None:
-    """Bars on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(results), figsize=(5.5 * len(results), 3.4), sharey=True)
-    for ax, (context, row) in zip(np.atleast_1d(axes), results.items(), strict=True):
-        names = list(row)[::-1]
-        colours = ["C0" if name.startswith("laglite") else "0.6" for name in names]
-        bars = ax.barh(names, [row[name] for name in names], color=colours)
-        ax.bar_label(bars, [f"{row[name]:,.0f} ms" for name in names], padding=3, fontsize=8)
-        ax.set(xscale="log", title=f"context {context}", xlabel="milliseconds a forecast")
-        ax.margins(x=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-
-
 @click.command()
 @click.option("--context", "contexts", multiple=True, type=int, default=(32, 256))
 @click.option("--threads", default=2, show_default=True)
@@ -269,7 +250,8 @@ def main(contexts: tuple[int, ...], threads: int, rounds: int, output: Path) -> 
         }
     text = markdown(results, about)
     write_results(output, {"machine": about, "milliseconds": results}, text)
-    plot(results, output.with_suffix(".png"))
+    charts = {f"context {context}": row for context, row in results.items()}
+    save_bars(charts, output.with_suffix(".png"), "milliseconds a forecast")
     click.echo(text)
 
 

@@ -19,7 +19,28 @@ from laglite.forecaster import Forecaster
 from laglite.reading import Columns, InputSeries, covariates_over
 from laglite.version import __version__
 
-SERIES_A_BATCH = 64
+SERIES_A_BATCH = 64  # forecast together, so that the paths of many series are not kept
+
+
+def forecast_series(
+    forecaster: Forecaster,
+    series: Sequence[InputSeries],
+    covariates: Sequence[NDArray[np.float64] | None],
+    **options: Any,
+) -> list[Forecast]:
+    """`predict_batch` of series as they were read, whose forecasts keep their time zone.
+
+    `options` are the others of `predict_batch`. Raises InputError.
+    """
+    forecasts = forecaster.predict_batch(
+        [one.values for one in series],
+        start=[one.start for one in series],
+        freq=[None if one.start is None or one.freq is None else one.freq.alias for one in series],
+        covariates=covariates,
+        item_ids=[one.item_id for one in series],
+        **options,
+    )
+    return [replace(one, zone=read.zone) for one, read in zip(forecasts, series, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -70,26 +91,18 @@ class ForecastRun:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LagliteWarning)
             try:
-                forecasts = forecaster.predict_batch(
-                    [one.values for one in batch.series],
+                forecasts = forecast_series(
+                    forecaster,
+                    batch.series,
+                    batch.covariates,
                     horizon=self.horizon,
-                    start=[one.start for one in batch.series],
-                    freq=[
-                        None if one.start is None or one.freq is None else one.freq.alias
-                        for one in batch.series
-                    ],
-                    covariates=batch.covariates,
                     num_samples=self.samples,
                     context_length=self.context,
                     seed=seed,
                     nonnegative=self.nonnegative,
-                    item_ids=[one.item_id for one in batch.series],
                 )
             except InputError as error:
                 raise InputError(f"{self.source}: {error}") from error
-        forecasts = [
-            replace(one, zone=read.zone) for one, read in zip(forecasts, batch.series, strict=True)
-        ]
         return BatchForecasts(
             forecasts[: batch.keep],
             [ForecastSummary.of(one, self.quantiles) for one in forecasts],

@@ -13,9 +13,10 @@ import numpy as np
 from laglite.arguments import whole_number
 from laglite.errors import InputError
 from laglite.forecast import parse_quantile
+from laglite.forecast_run import SERIES_A_BATCH, forecast_series
 from laglite.forecast_table import ForecastSummary, columns, row_times
 from laglite.frequency import parse_frequency
-from laglite.reading import Columns, InputSeries, TableForm, covariates_over
+from laglite.reading import Columns, TableForm, covariates_over
 from laglite.reading.parquet_files import arrow_table, import_pyarrow
 from laglite.reading.series import rows_by_item, table_series
 from laglite.reading.tables import listed
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SOURCE = "frame"
 FRAME_PACKAGES = ("pandas", "polars")
-SERIES_A_BATCH = 64  # forecast together, so that the paths of many series are not kept
 ITEM, TIME, TARGET = "unique_id", "ds", "y"
 OTHER_NAMES = {ITEM: "item_id", TIME: "timestamp", TARGET: "target"}  # of Chronos and AutoGluon
 
@@ -67,19 +67,10 @@ def forecast_frame(
     summaries: list[ForecastSummary] = []
     for begin in range(0, len(series), SERIES_A_BATCH):
         part = slice(begin, begin + SERIES_A_BATCH)
-        forecasts = forecaster.predict_batch(
-            [one.values for one in series[part]],
-            horizon=horizon,
-            start=[one.start for one in series[part]],
-            freq=[_alias(one) for one in series[part]],
-            covariates=known[part],
-            item_ids=[one.item_id for one in series[part]],
-            **options,
+        forecasts = forecast_series(
+            forecaster, series[part], known[part], horizon=horizon, **options
         )
-        summaries += [
-            ForecastSummary.of(replace(forecast, zone=one.zone), levels)
-            for forecast, one in zip(forecasts, series[part], strict=True)
-        ]
+        summaries += [ForecastSummary.of(one, levels) for one in forecasts]
     first_rows = [int(index[0]) for index in rows_by_item(read, names.item).values()]
     return _like(frame, _result(table, names, summaries, levels, np.repeat(first_rows, horizon)))
 
@@ -88,10 +79,6 @@ def _levels(quantiles: Sequence[float]) -> list[float]:
     if isinstance(quantiles, str) or not isinstance(quantiles, Iterable):
         raise InputError(f"quantiles must be a list of numbers from 0 to 1, not {quantiles!r}")
     return [parse_quantile(level) for level in quantiles]
-
-
-def _alias(series: InputSeries) -> str | None:
-    return None if series.start is None or series.freq is None else series.freq.alias
 
 
 def _find_columns(present: Sequence[str], names: FrameColumns) -> FrameColumns:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from laglite.arguments import as_history
 from laglite.figures import BLUE, INK, STYLE, WIDTH, picture, require_matplotlib, short_name
-from laglite.time_axis import set_time_axis
+from laglite.time_ticks import set_time_axis
 
 if TYPE_CHECKING:
     from laglite.forecast import Forecast

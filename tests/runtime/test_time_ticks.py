@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from laglite.figures import STYLE
 from laglite.frequency import TICK_MICROSECONDS, parse_frequency, timestamps
-from laglite.time_axis import clock_ticks, period_ticks, set_time_axis, tick_labels
+from laglite.time_ticks import clock_ticks, period_ticks, set_time_axis, tick_labels
 
 
 def times(*texts: str) -> np.ndarray:
