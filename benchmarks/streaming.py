@@ -176,8 +176,8 @@ def to_markdown(rows: list[dict[str, Any]], long: dict[str, Any], machine: dict[
     lines = [
         "# Streams",
         "",
-        f"{machine['processor']}, {machine['cores']} cores, shared with other work at the time; "
-        f"{machine['onnxruntime']}, one thread.",
+        f"{machine['processor']}, {machine['cores']} cores, load average "
+        f"{machine['load_average']}; {machine['onnxruntime']}, one thread.",
         "",
         "| model | `update`, values per second of processor time | lines with three quantiles |",
         "|---|---:|---:|",
