@@ -1,10 +1,12 @@
 # Two commands set everything up: `make demo` (the runtime alone) and `make test` (all of it).
 PYTHON ?= python3
+# Interpreters that `make installs` installs the wheel into, where they are found.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 DEMO := .venv-demo
 TEST := .venv-test
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean python
+.PHONY: demo test lint docs dist installs audit clean python
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -17,7 +19,7 @@ $(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -
 
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,dev]'
+	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,docs,dev]'
 	@touch $@
 
 demo: python $(DEMO)/installed
@@ -30,8 +32,22 @@ lint: python $(TEST)/installed
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
 
-test: lint
+docs: python $(TEST)/installed
+	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/mkdocs build --strict
+
+dist: python $(TEST)/installed
+	rm -rf dist
+	$(TEST)/bin/python -m build --no-isolation
+	$(TEST)/bin/twine check --strict dist/*
+
+installs: dist
+	tools/clean_installs.sh dist/*.whl $(PYTHONS)
+
+audit: python $(DEMO)/installed $(TEST)/installed
+	$(TEST)/bin/pip-audit --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
+
+test: lint docs
 	$(TEST)/bin/python -m pytest
 
 clean:
-	rm -rf $(DEMO) $(TEST) demo-forecast.png
+	rm -rf $(DEMO) $(TEST) demo-forecast.png dist site

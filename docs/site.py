@@ -21,5 +21,5 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of docs/ lead to where `on_files` puts them."""
-    return markdown.replace("](../", "](")
+    """Links into and out of docs/ lead to where `on_files` puts things."""
+    return markdown.replace("](../", "](").replace("](docs/", "](")

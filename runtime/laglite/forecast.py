@@ -57,11 +57,11 @@ class Forecast:
 
     @property
     def index(self) -> Timestamps | None:
-        """datetime64[us] [horizon], the time of each step; None for a series without times."""
+        """datetime64[us] `[horizon]`, the time of each step; None for a series without times."""
         return self.times(0, self.prediction_length)
 
     def times(self, first: int, count: int) -> Timestamps | None:
-        """datetime64[us] [count], the times of steps `first ..` (negative: of the history)."""
+        """datetime64[us] `[count]`, the times of steps `first ..` (negative: of the history)."""
         if self.start is None or self.step is None:
             return None
         if self.origin is None:

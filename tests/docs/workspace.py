@@ -113,9 +113,7 @@ def _write_series(folder: Path) -> None:
     for data in ("data/train", "data/dev"):
         (folder / data).mkdir(parents=True)
         pq.write_table(table, folder / data / "loads.parquet")
-    (folder / "data/dev/manifest.csv").write_text(
-        "dataset,horizon,seasonality\nloads,24,24\n"
-    )
+    (folder / "data/dev/manifest.csv").write_text("dataset,horizon,seasonality\nloads,24,24\n")
     for name in ("loads.parquet", "million.parquet"):
         pq.write_table(table, folder / name)
     days = pd.date_range("2024-01-01", periods=127)
