@@ -14,12 +14,13 @@ for python in "$@"; do
     echo "$python: not found"
     continue
   fi
-  "$python" -m venv "$python"
-  "$python/bin/pip" install --quiet --disable-pip-version-check "$wheel[cpu]"
-  "$python/bin/laglite" --version
-  "$python/bin/laglite" verify nano >/dev/null
-  "$python/bin/laglite" forecast "$input" --horizon 3 --seed 1 --output "$python.csv" 2>/dev/null
-  "$python/bin/python" - "$python.csv" <<'CHECK'
+  venv=env$used
+  "$python" -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "$wheel[cpu]"
+  "$venv/bin/laglite" --version
+  "$venv/bin/laglite" verify nano >/dev/null
+  "$venv/bin/laglite" forecast "$input" --horizon 3 --seed 1 --output forecast.csv 2>/dev/null
+  "$venv/bin/python" - forecast.csv <<'CHECK'
 import csv, platform, sys
 from importlib.metadata import version
 
