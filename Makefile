@@ -44,7 +44,7 @@ installs: dist
 	tools/clean_installs.sh dist/*.whl $(PYTHONS)
 
 audit: python $(DEMO)/installed $(TEST)/installed
-	$(TEST)/bin/pip-audit --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
+	$(TEST)/bin/pip-audit --strict --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
 
 test: lint docs
 	$(TEST)/bin/python -m pytest
