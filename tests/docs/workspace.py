@@ -86,6 +86,7 @@ def _shorten(config: Path) -> None:
     settings["run"] |= {
         "epochs": 1, "steps_per_epoch": 1, "batch_size": 2, "validation_windows": 1, "devices": 1,
     }  # fmt: skip
+    settings.get("sampling", {}).pop("factors", None)
     if "rollout" in settings:
         settings["rollout"]["windows"] = 1
     config.write_text(yaml.safe_dump(settings))
