@@ -266,9 +266,7 @@ def find_engines(target: Target, root: Path, model: str) -> EngineSet:
             f"no engines of {model} in {target.precision} under {root}; "
             f"compile them on this device: {command}"
         )
-    raise BackendError(
-        "engines refused: " + "; ".join(refused) + f"; compile for this device: {command} --rebuild"
-    )
+    raise BackendError(f"engines refused: {'; '.join(refused)}; compile on this device: {command}")
 
 
 def _plain(name: str) -> str:

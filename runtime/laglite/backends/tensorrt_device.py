@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +17,12 @@ from laglite.backends.cuda_memory import (
     CudaStream,
     Memory,
 )
-from laglite.backends.device import IN_PLACE, Buffer, Capacity
+from laglite.backends.device import IN_PLACE, PREFILL, Buffer, Capacity
 from laglite.backends.engine_files import EngineFile, EngineSet
 from laglite.errors import BackendError, CapacityError, LagliteWarning
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine, IExecutionContext
 
 MEGABYTE = 1 << 20
 
@@ -35,7 +38,7 @@ class TensorRtProgram:
         self,
         stream: CudaStream,
         engine: EngineFile,
-        context: Any,
+        context: IExecutionContext,
         buffers: Mapping[str, CudaBuffer],
         captured: bool,
     ) -> None:
@@ -117,13 +120,16 @@ class TensorRtProgram:
 class TensorRtDevice:
     """See `device.Device`; `load` deserialises the engine of a graph."""
 
-    def __init__(self, stream: CudaStream, engines: EngineSet, load: Callable[[str], Any]) -> None:
+    def __init__(
+        self, stream: CudaStream, engines: EngineSet, load: Callable[[str], ICudaEngine]
+    ) -> None:
         self.stream = stream
         self.engines = engines
         self.capacity: Capacity | None = engines.capacity
+        self.cache_dtype = engines.dtypes(PREFILL)["past_key_0"]
         self._load = load
-        self._loaded: dict[str, Any] = {}
-        self._shared: dict[str, Any] = {}
+        self._loaded: dict[str, ICudaEngine] = {}
+        self._shared: dict[str, IExecutionContext] = {}
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> CudaBuffer:
         """See `device.Device.allocate`; where memory is short it says what would fit."""
@@ -150,7 +156,12 @@ class TensorRtDevice:
         return self.stream.cuda.free_bytes()
 
     def _program(
-        self, graph: str, buffers: Mapping[str, Buffer], context: Any, *, captured: bool
+        self,
+        graph: str,
+        buffers: Mapping[str, Buffer],
+        context: IExecutionContext,
+        *,
+        captured: bool,
     ) -> TensorRtProgram:
         engine = self.engines.engine(graph)
         own: dict[str, CudaBuffer] = {}
@@ -182,7 +193,7 @@ class TensorRtDevice:
             size = sum(tensor.largest_bytes for tensor in engine.tensors if not tensor.is_input)
             raise self._out_of_memory(size, f"the results of {graph}") from error
 
-    def _context(self, graph: str) -> Any:
+    def _context(self, graph: str) -> IExecutionContext:
         with self.stream.lock:
             if graph not in self._loaded:
                 self._loaded[graph] = self._load(graph)

@@ -30,7 +30,7 @@ def _module() -> ModuleType:
             raise BackendError(f"{name} is installed but cannot be loaded: {error}") from error
         if hasattr(module, "Builder"):  # type stubs leave a folder of this name
             return module
-    raise missing("tensorrt", "tensorrt", "backend 'tensorrt'")
+    raise missing("tensorrt", "tensorrt", "running or compiling TensorRT engines")
 
 
 if not TYPE_CHECKING:

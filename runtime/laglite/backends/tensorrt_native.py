@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from laglite.bundle import Bundle
 from laglite.errors import BackendError, CapacityError
 from laglite.kv_cache import PromptCache, empty_prompts
 from laglite.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine
 
 Array = NDArray[np.float32]
 STEP = "step"
@@ -96,32 +99,26 @@ class _Prefill:
                 f"prompt_value_{layer}": (series, heads, length, dim),
             }
         self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
-        for layer, (keys, values) in enumerate(empty_prompts(spec, series)):
-            self._write(f"past_key_{layer}", keys)
-            self._write(f"past_value_{layer}", values)
+        for layer, (keys, values) in enumerate(empty_prompts(spec, series, device.cache_dtype)):
+            self._buffers[f"past_key_{layer}"].write(keys)
+            self._buffers[f"past_value_{layer}"].write(values)
         self._program = device.shared_program(PREFILL, self._buffers)
 
     def run(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
         for name, array in (("tokens", tokens), ("cos", cos), ("sin", sin)):
-            self._write(name, array)
+            self._buffers[name].write(array)
         self._program.launch()
         layers = range(self._spec.num_layers)
-        keys = [self._read(f"prompt_key_{layer}") for layer in layers]
-        values = [self._read(f"prompt_value_{layer}") for layer in layers]
+        keys = [self._buffers[f"prompt_key_{layer}"].read() for layer in layers]
+        values = [self._buffers[f"prompt_value_{layer}"].read() for layer in layers]
         caches = [
             PromptCache([each[row] for each in keys], [each[row] for each in values])
             for row in range(len(tokens))
         ]
-        return {name: self._read(f"param_{name}") for name in self._spec.arguments}, caches
-
-    def _write(self, name: str, array: Array) -> None:
-        buffer = self._buffers[name]
-        buffer.write(array.astype(buffer.dtype))
-
-    def _read(self, name: str) -> Array:
-        return self._buffers[name].read().astype(np.float32)
+        names = self._spec.arguments
+        return {name: self._buffers[f"param_{name}"].read() for name in names}, caches
 
 
 class TensorRtDecoder:
@@ -154,25 +151,22 @@ class TensorRtDecoder:
             }
         self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
         for layer in range(spec.num_layers):
-            self._write(f"prompt_key_{layer}", prompt.keys[layer])
-            self._write(f"prompt_value_{layer}", prompt.values[layer])
+            self._buffers[f"prompt_key_{layer}"].write(prompt.keys[layer])
+            self._buffers[f"prompt_value_{layer}"].write(prompt.values[layer])
         self._program = device.shared_program(STEP, self._buffers)
 
     def step(self, cos: Array, sin: Array) -> dict[str, Array]:
         """See `protocol.Decoder.step`."""
         rows = (("tokens", self.tokens), ("cos", cos[None]), ("sin", sin[None]))
         for name, array in (*rows, ("suffix_mask", self._mask)):
-            self._write(name, array)
+            self._buffers[name].write(array)
         self._program.launch()
         for layer in range(self._spec.num_layers):
             for part in ("key", "value"):
                 self._append(f"new_{part}_{layer}", f"suffix_{part}_{layer}")
         self._mask[self._length] = 0.0
         self._length += 1
-        return {
-            name: self._buffers[f"param_{name}"].read().astype(np.float32)
-            for name in self._spec.arguments
-        }
+        return {name: self._buffers[f"param_{name}"].read() for name in self._spec.arguments}
 
     def _append(self, source: str, target: str) -> None:
         """Copy new keys or values [paths, heads, dim] to their place in the suffix."""
@@ -182,10 +176,6 @@ class TensorRtDecoder:
         place = suffix.memory.address + self._length * width
         pitch = self._capacity * width
         self._stream.copy_rows(place, pitch, new.memory.address, width, paths * heads)
-
-    def _write(self, name: str, array: Array) -> None:
-        buffer = self._buffers[name]
-        buffer.write(array.astype(buffer.dtype))
 
 
 def compiled_engines(bundle: Bundle, precision: str) -> EngineSet:
@@ -222,7 +212,7 @@ class _Loader:
         self._log = tensorrt.Log()
         self._runtime = tensorrt.trt.Runtime(self._log)
 
-    def __call__(self, graph: str) -> Any:
+    def __call__(self, graph: str) -> ICudaEngine:
         content = self._engines.read(graph)
         engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
