@@ -53,7 +53,11 @@ class OnnxRuntimeCpu:
         pieces: list[dict[str, Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
-            inputs = {"tokens": tokens[:, piece], "cos": cos[piece], "sin": sin[piece]}
+            inputs: dict[str, Array | CacheArray] = {
+                "tokens": tokens[:, piece],
+                "cos": cos[piece],
+                "sin": sin[piece],
+            }
             for layer, (keys, values) in enumerate(past):
                 inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
             found = self._prefill.run(self._prefill_outputs, inputs)
