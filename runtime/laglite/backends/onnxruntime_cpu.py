@@ -22,6 +22,7 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
+    device = None
 
     def __init__(
         self, bundle: Bundle, precision: str, threads: int, traces: Path | None = None

@@ -19,7 +19,7 @@ class TimedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.name = inner.name
+        self.name, self.device = inner.name, inner.device
         self.restart()
 
     def restart(self) -> None:
