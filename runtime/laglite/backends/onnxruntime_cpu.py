@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.backends.device import Device
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, missing
 from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
@@ -22,7 +23,7 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
-    device = None
+    device: Device | None = None
 
     def __init__(
         self, bundle: Bundle, precision: str, threads: int, traces: Path | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.protocol import Backend
 from laglite.bundle import Bundle
