@@ -23,13 +23,17 @@ SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True)
 class Precision:
-    """The files of one precision, and how far it was from PyTorch when it was exported."""
+    """The files of one precision, and how far it was from PyTorch when it was exported.
+
+    `device_step`, a step that also draws, is not in every bundle.
+    """
 
     name: str
     prefill: Path
     step: Path
     tolerance: float
     max_difference: float
+    device_step: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def open_bundle(path: Path) -> Bundle:
                 _listed(path, manifest, entry["step"]),
                 float(entry["tolerance"]),
                 float(entry["max_difference"]),
+                _listed(path, manifest, entry["device_step"]) if "device_step" in entry else None,
             )
             for name, entry in manifest["precisions"].items()
         }

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends import Backend
-from laglite.backends.protocol import Arguments, Decoder
-from laglite.kv_cache import PromptCache
+from laglite.backends.protocol import Arguments, Decoder, EncodedPrompt
 
 Array = NDArray[np.float32]
 
@@ -19,7 +18,7 @@ class TimedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.name, self.device = inner.name, inner.device
+        self.name, self.threads, self.device = inner.name, inner.threads, inner.device
         self.restart()
 
     def restart(self) -> None:
@@ -32,13 +31,15 @@ class TimedBackend:
         """Steps of the thread that took longest: the others ran beside it."""
         return max((decoder.seconds for decoder in self._decoders), default=0.0)
 
-    def prefill(self, tokens: Array, cos: Array, sin: Array) -> tuple[Arguments, list[PromptCache]]:
+    def prefill(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[Arguments, list[EncodedPrompt]]:
         begin = time.perf_counter()
         result = self._inner.prefill(tokens, cos, sin)
         self.prefill_seconds += time.perf_counter() - begin
         return result
 
-    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> Decoder:
+    def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
         decoder = _TimedDecoder(self._inner.decoder(prompt, paths, steps))
         self._decoders.append(decoder)
         return decoder
