@@ -25,7 +25,7 @@ SHIPPED = Path(__file__).parent / "models"
 class Precision:
     """The files of one precision, and how far it was from PyTorch when it was exported.
 
-    `device_step`, a step that also draws, is not in every bundle.
+    `device_step`, which draws where it runs, is None in bundles that have none.
     """
 
     name: str
@@ -34,6 +34,11 @@ class Precision:
     tolerance: float
     max_difference: float
     device_step: Path | None = None
+
+    @property
+    def cache_dtype(self) -> str:
+        """What keys and values are in this precision's graphs."""
+        return "float16" if self.name == "fp16" else "float32"
 
 
 @dataclass(frozen=True)

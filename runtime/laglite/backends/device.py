@@ -54,6 +54,8 @@ class Device(Protocol):
 
     capacity: Capacity | None
     """The only shapes that programs may have; None where any will do."""
+    cache_dtype: str
+    """What keys and values are in the graphs, as `bundle.Precision.cache_dtype` says."""
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         """Memory that holds zeros. Raises BackendError that says how much was asked for."""

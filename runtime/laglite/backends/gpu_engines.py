@@ -20,12 +20,12 @@ TENSORRT = Engine("onnxruntime-tensorrt", {TENSORRT_PROVIDER: {}, CUDA_PROVIDER:
 
 
 def open_cuda(bundle: Bundle, precision: str) -> OnnxRuntimeGpu:
-    """onnxruntime's CUDA provider. Raises BackendError."""
+    """Onnxruntime's CUDA provider. Raises BackendError."""
     return _open(bundle, precision, CUDA)
 
 
 def open_onnxruntime_tensorrt(bundle: Bundle, precision: str) -> OnnxRuntimeGpu:
-    """onnxruntime's TensorRT provider, whose engines are kept in the user's cache.
+    """Onnxruntime's TensorRT provider, whose engines are kept in the user's cache.
 
     For float32 it switches off TF32 in NVIDIA's libraries for the whole process, if nothing was
     said about that: the provider has no option for it. Raises BackendError.

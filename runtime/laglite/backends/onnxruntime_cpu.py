@@ -12,6 +12,7 @@ from laglite.backends.device import Device
 from laglite.backends.onnxruntime_session import CPU, import_onnxruntime, open_session
 from laglite.bundle import Bundle
 from laglite.errors import BackendError
+from laglite.kv_cache import Array as CacheArray
 from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
@@ -31,6 +32,7 @@ class OnnxRuntimeCpu:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
         self._spec, self.threads = bundle.spec, threads
+        self._cache_dtype = files.cache_dtype
         self._prefill = open_session(
             files.prefill,
             CPU,
@@ -56,11 +58,15 @@ class OnnxRuntimeCpu:
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
-        past = empty_prompts(self._spec, len(tokens))
+        past = empty_prompts(self._spec, len(tokens), self._cache_dtype)
         pieces: list[dict[str, Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
-            inputs = {"tokens": tokens[:, piece], "cos": cos[piece], "sin": sin[piece]}
+            inputs: dict[str, NDArray[Any]] = {
+                "tokens": tokens[:, piece],
+                "cos": cos[piece],
+                "sin": sin[piece],
+            }
             for layer, (keys, values) in enumerate(past):
                 inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
             found = self._prefill.run(self._prefill_outputs, inputs)
@@ -81,26 +87,32 @@ class OnnxRuntimeCpu:
         return arguments, caches
 
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
-        return CpuDecoder(self._step, self._spec, prompt, paths, steps)
+        return CpuDecoder(self._step, self._spec, prompt, paths, steps, self._cache_dtype)
 
 
 class CpuDecoder:
     """One series' decoding with every input and output bound once to memory held here."""
 
     def __init__(
-        self, session: Any, spec: ModelSpec, prompt: PromptCache, paths: int, steps: int
+        self,
+        session: Any,
+        spec: ModelSpec,
+        prompt: PromptCache,
+        paths: int,
+        steps: int,
+        cache_dtype: str,
     ) -> None:
         self._session, self._spec = session, spec
-        self._cache = SuffixCache(spec, paths, steps)
+        self._cache = SuffixCache(spec, paths, steps, cache_dtype)
         layers = range(spec.num_layers)
         shape = (len(layers), paths, spec.num_heads, spec.head_dim)
         self.tokens: Array = np.zeros((paths, spec.num_features), np.float32)
         self._cos = np.zeros((1, spec.head_dim // 2), np.float32)
         self._sin = np.zeros_like(self._cos)
-        self._new_keys, self._new_values = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self._new_keys, self._new_values = (np.empty(shape, cache_dtype) for _ in range(2))
         self._arguments = {name: np.empty(paths, np.float32) for name in spec.arguments}
         self._binding = session.io_binding()
-        self._bound: dict[str, tuple[Array, Any]] = {}  # keeps bound memory alive
+        self._bound: dict[str, tuple[Array | CacheArray, Any]] = {}  # keeps bound memory alive
         for name, array in (("tokens", self.tokens), ("cos", self._cos), ("sin", self._sin)):
             self._bind_input(name, array)
         for layer in layers:
@@ -127,13 +139,13 @@ class CpuDecoder:
             self._bind_input(f"suffix_key_{layer}", self._cache.keys[layer])
             self._bind_input(f"suffix_value_{layer}", self._cache.values[layer])
 
-    def _bind_input(self, name: str, array: Array) -> None:
+    def _bind_input(self, name: str, array: Array | CacheArray) -> None:
         self._binding.bind_ortvalue_input(name, self._value(name, array))
 
-    def _bind_output(self, name: str, array: Array) -> None:
+    def _bind_output(self, name: str, array: Array | CacheArray) -> None:
         self._binding.bind_ortvalue_output(name, self._value(name, array))
 
-    def _value(self, name: str, array: Array) -> Any:
+    def _value(self, name: str, array: Array | CacheArray) -> Any:
         """An OrtValue on the memory of `array`."""
         value = import_onnxruntime().OrtValue.ortvalue_from_numpy(array)
         self._bound[name] = (array, value)

@@ -166,9 +166,11 @@ class OrtDevice:
 
     capacity: Capacity | None = None
 
-    def __init__(self, engine: Engine, graphs: Mapping[str, Path], capture: bool) -> None:
+    def __init__(
+        self, engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool
+    ) -> None:
         """`graphs` are files by name; `capture` is for engines that capture CUDA graphs."""
-        self._engine, self._graphs = engine, graphs
+        self._engine, self._graphs, self.cache_dtype = engine, graphs, cache_dtype
         self._capture = capture and engine.captures
         self._sessions: dict[tuple[Any, ...], tuple[Any, int]] = {}
         self._shapes: dict[str, dict[str, list[int | str]]] = {}
@@ -178,7 +180,7 @@ class OrtDevice:
         """See `device.Device.allocate`."""
         return allocate(self._engine.memory, shape, dtype, self._engine.backend)
 
-    def program(self, graph: str, buffers: Mapping[str, OrtBuffer]) -> OrtProgram:
+    def program(self, graph: str, buffers: Mapping[str, Any]) -> OrtProgram:
         """See `device.Device.program`. Raises BackendError if the graph cannot run."""
         with self._lock:
             sizes = self._sizes(graph, buffers)
@@ -199,7 +201,7 @@ class OrtDevice:
         """See `device.Device.free_bytes`."""
         return free_memory() if self._engine.memory == "cuda" else None
 
-    def _sizes(self, graph: str, buffers: Mapping[str, OrtBuffer]) -> dict[str, int]:
+    def _sizes(self, graph: str, buffers: Mapping[str, Any]) -> dict[str, int]:
         """The graph's named dimensions, from the buffers of its inputs."""
         if graph not in self._shapes:
             plain = open_session(self._graphs[graph], CPU)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from laglite.backends.append_graph import append_graph
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import DEVICE_STEP, PREFILL
+from laglite.backends.device import DEVICE_STEP, PREFILL, Device
 from laglite.backends.onnxruntime_device import (
     DTYPES,
     DeviceMemoryError,
@@ -48,7 +48,6 @@ class OnnxRuntimeGpu:
     """Prefill and steps on `engine`, one series' paths together."""
 
     threads = 1
-    device: OrtDevice | None
 
     def __init__(
         self, bundle: Bundle, precision: str, engine: Engine, *, capture: bool = True
@@ -58,24 +57,22 @@ class OnnxRuntimeGpu:
         self.name, self._engine, self._spec = engine.backend, engine, bundle.spec
         self._prefill = open_session(files.prefill, engine)
         self._step = open_session(files.step, engine)
-        kinds = {given.name: DTYPES[given.type] for given in self._step.get_inputs()}
-        self._dtype = kinds["suffix_key_0"]
+        self._dtype = files.cache_dtype
         self._append = open_session(append_graph(self._spec, self._dtype), engine.plain())
+        self.device: Device | None = None
         # TensorRT does not promise that an output may lie where an input does.
-        device = engine.provider != TENSORRT_PROVIDER
-        graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
-        known = {name: path for name, path in graphs.items() if path is not None}
-        self.device = OrtDevice(engine, known, capture) if device else None
+        if files.device_step is not None and engine.provider != TENSORRT_PROVIDER:
+            graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
+            self.device = OrtDevice(engine, graphs, self._dtype, capture)
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[ResidentPrompt]]:
         """See `protocol.Backend.prefill`; prompts are encoded in one launch."""
         binding = self._prefill.io_binding()
-        inputs = {"tokens": tokens, "cos": cos, "sin": sin}
-        for layer, (keys, values) in enumerate(empty_prompts(self._spec, len(tokens))):
-            inputs[f"past_key_{layer}"] = keys.astype(self._dtype)
-            inputs[f"past_value_{layer}"] = values.astype(self._dtype)
+        inputs: dict[str, NDArray[Any]] = {"tokens": tokens, "cos": cos, "sin": sin}
+        for layer, (keys, values) in enumerate(empty_prompts(self._spec, len(tokens), self._dtype)):
+            inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         names = [output.name for output in self._prefill.get_outputs()]

@@ -34,7 +34,8 @@ class Backend(Protocol):
     threads: int
     """How many threads may usefully run decoders at once."""
     device: Device | None
-    """Its own memory, for decoding that also draws there; None where it works in the host's."""
+    """Where paths can be drawn on the engine itself; else None, as on the CPU and in a precision
+    without a `device_step` graph."""
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array

@@ -1,0 +1,211 @@
+"""Programs on a device: TensorRT's engines, bound to memory, run and captured."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from laglite.backends.cuda_memory import (
+    OUT_OF_MEMORY,
+    CudaBuffer,
+    CudaError,
+    CudaGraph,
+    CudaStream,
+    Memory,
+)
+from laglite.backends.device import IN_PLACE, Buffer, Capacity
+from laglite.backends.engine_files import EngineFile, EngineSet
+from laglite.errors import BackendError, CapacityError, LagliteWarning
+
+MEGABYTE = 1 << 20
+
+
+class TensorRtProgram:
+    """An engine over buffers: see `device.Program`.
+
+    TensorRT does not say that an output may be written over an input while it runs. So an output
+    `next_x` is written beside `x`, and `x` gets that memory afterwards.
+    """
+
+    def __init__(
+        self,
+        stream: CudaStream,
+        engine: EngineFile,
+        context: Any,
+        buffers: Mapping[str, CudaBuffer],
+        captured: bool,
+    ) -> None:
+        """`captured`: the context is this program's alone, so that launches may become a graph."""
+        self._stream, self._context, self._captured = stream, context, captured
+        self._inputs = {t.name: buffers[t.name] for t in engine.tensors if t.is_input}
+        self._outputs: dict[str, CudaBuffer] = {}
+        self._beside: dict[str, Memory] = {}
+        self._dropped: list[CudaBuffer] = []
+        with stream.lock:
+            self._set_shapes()
+            for tensor in engine.tensors:
+                if tensor.is_input:
+                    continue
+                buffer = buffers.get(tensor.name)
+                source = tensor.name.removeprefix(IN_PLACE)
+                if buffer is None and source != tensor.name and source in self._inputs:
+                    self._beside[source] = Memory(stream.cuda, self._inputs[source].size)
+                elif buffer is None:
+                    shape = tuple(int(n) for n in context.get_tensor_shape(tensor.name))
+                    buffer = CudaBuffer(stream, shape, tensor.dtype)
+                if buffer is not None:
+                    self._outputs[tensor.name] = buffer
+        self._graphs: dict[tuple[int, ...], CudaGraph] = {}
+        self._ran = False
+
+    def launch(self) -> None:
+        """See `device.Program.launch`. Raises BackendError."""
+        with self._stream.lock:
+            addresses = self._addresses()
+            places = tuple(addresses.values())
+            if places not in self._graphs and self._captured and self._ran:
+                self._capture(addresses, places)
+            if places in self._graphs:
+                self._graphs[places].launch()
+            else:
+                self._bind(addresses)
+                self._enqueue()
+                self._ran = True
+            for name, memory in self._beside.items():
+                buffer = self._inputs[name]
+                self._beside[name], buffer.memory = buffer.memory, memory
+
+    def _addresses(self) -> dict[str, int]:
+        """Where each tensor lies at the next launch."""
+        beside = {IN_PLACE + name: memory.address for name, memory in self._beside.items()}
+        buffers = {**self._inputs, **self._outputs}
+        return {**{name: each.memory.address for name, each in buffers.items()}, **beside}
+
+    def _set_shapes(self) -> None:
+        for name, buffer in self._inputs.items():
+            if not self._context.set_input_shape(name, buffer.shape):
+                raise BackendError(f"TensorRT refused the shape {buffer.shape} of {name!r}")
+
+    def _bind(self, addresses: Mapping[str, int]) -> None:
+        self._set_shapes()
+        for name, address in addresses.items():
+            if not self._context.set_tensor_address(name, address):
+                raise BackendError(f"TensorRT refused the address of {name!r}")
+
+    def _enqueue(self) -> None:
+        if not self._context.execute_async_v3(int(self._stream.handle)):
+            raise BackendError("TensorRT could not run the engine")
+
+    def _capture(self, addresses: Mapping[str, int], places: tuple[int, ...]) -> None:
+        """Make a graph of a launch; it follows a run that has set up the engine."""
+        self._bind(addresses)
+        try:
+            self._graphs[places] = self._stream.capture(self._enqueue)
+        except BackendError as error:
+            self._captured = False
+            warnings.warn(
+                f"steps are launched one by one, more slowly, since CUDA took no graph: {error}",
+                LagliteWarning,
+                stacklevel=3,
+            )
+
+
+class TensorRtDevice:
+    """See `device.Device`; `load` deserialises the engine of a graph."""
+
+    def __init__(self, stream: CudaStream, engines: EngineSet, load: Callable[[str], Any]) -> None:
+        self.stream = stream
+        self.engines = engines
+        self.capacity: Capacity | None = engines.capacity
+        self._load = load
+        self._loaded: dict[str, Any] = {}
+        self._shared: dict[str, Any] = {}
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> CudaBuffer:
+        """See `device.Device.allocate`; where memory is short it says what would fit."""
+        try:
+            return CudaBuffer(self.stream, shape, dtype)
+        except CudaError as error:
+            if error.name != OUT_OF_MEMORY:
+                raise
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            raise self._out_of_memory(size, f"a tensor of shape {shape}") from error
+
+    def program(self, graph: str, buffers: Mapping[str, Buffer]) -> TensorRtProgram:
+        """See `device.Device.program`. Raises CapacityError for shapes that were not compiled."""
+        return self._program(graph, buffers, self._context(graph), captured=True)
+
+    def shared_program(self, graph: str, buffers: Mapping[str, Buffer]) -> TensorRtProgram:
+        """A program that shares its working memory with others of `graph`, and is not captured."""
+        with self.stream.lock:
+            if graph not in self._shared:
+                self._shared[graph] = self._context(graph)
+        return self._program(graph, buffers, self._shared[graph], captured=False)
+
+    def free_bytes(self) -> int | None:
+        return self.stream.cuda.free_bytes()
+
+    def _program(
+        self, graph: str, buffers: Mapping[str, Buffer], context: Any, *, captured: bool
+    ) -> TensorRtProgram:
+        engine = self.engines.engine(graph)
+        own: dict[str, CudaBuffer] = {}
+        for name, buffer in buffers.items():
+            if not isinstance(buffer, CudaBuffer):
+                raise TypeError(f"the buffer of {name!r} is not of this device")
+            own[name] = buffer
+        for tensor in engine.tensors:
+            if not tensor.is_input:
+                continue
+            if tensor.name not in own:
+                raise BackendError(f"graph {graph!r}: no buffer for its input {tensor.name!r}")
+            found = own[tensor.name]
+            if not tensor.takes(found.shape):
+                limits = f"from {tensor.least} to {tensor.largest}"
+                raise CapacityError(
+                    f"{graph}: {tensor.name!r} has shape {found.shape}; the engine takes shapes "
+                    f"{limits}; {self.engines.rebuild_hint()}, with the numbers you need"
+                )
+            if found.dtype != tensor.dtype:
+                raise BackendError(
+                    f"{graph}: {tensor.name!r} is {found.dtype}, the engine takes {tensor.dtype}"
+                )
+        try:
+            return TensorRtProgram(self.stream, engine, context, own, captured)
+        except CudaError as error:
+            if error.name != OUT_OF_MEMORY:
+                raise
+            size = sum(tensor.largest_bytes for tensor in engine.tensors if not tensor.is_input)
+            raise self._out_of_memory(size, f"the results of {graph}") from error
+
+    def _context(self, graph: str) -> Any:
+        with self.stream.lock:
+            if graph not in self._loaded:
+                self._loaded[graph] = self._load(graph)
+            engine = self._loaded[graph]
+            context = engine.create_execution_context()
+        if context is None:
+            raise self._out_of_memory(int(engine.device_memory_size), f"the work of {graph}")
+        return context
+
+    def _out_of_memory(self, size: int, purpose: str) -> BackendError:
+        """The error where `size` bytes are not to be had: it says what would fit."""
+        cuda, capacity = self.stream.cuda, self.engines.capacity
+        free = cuda.free_bytes()
+        needed = self.engines.decoding_bytes()
+        fitting = min(capacity.series - 1, capacity.series * (free + cuda.allocated) // needed)
+        if fitting >= 1:
+            advice = f"about {fitting} at once would fit; "
+            advice += self.engines.rebuild_hint(series=fitting)
+        else:
+            advice = "not even one fits, so choose fewer paths, a shorter context or horizon; "
+            advice += self.engines.rebuild_hint()
+        return BackendError(
+            f"out of device memory: no {size / MEGABYTE:.1f} MiB for {purpose}, "
+            f"{free / MEGABYTE:.1f} MiB are free. Forecasts of {capacity.series} series at once "
+            f"need {needed / MEGABYTE:.1f} MiB for their tensors; {advice}"
+        )

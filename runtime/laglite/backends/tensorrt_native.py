@@ -1,0 +1,266 @@
+"""TensorRT's own runtime: prompts and steps through engines that `laglite compile` made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.backends import cuda_driver
+from laglite.backends.availability import Availability
+from laglite.backends.cuda_memory import Cuda, CudaStream
+from laglite.backends.device import DEVICE_STEP, PREFILL, Device
+from laglite.backends.engine_files import (
+    EngineSet,
+    Target,
+    engines_root,
+    find_engines,
+    model_argument,
+)
+from laglite.backends.library_errors import Fault
+from laglite.backends.tensorrt_device import TensorRtDevice
+from laglite.bundle import Bundle
+from laglite.errors import BackendError, CapacityError, MissingDependencyError
+from laglite.kv_cache import PromptCache, empty_prompts
+from laglite.spec import ModelSpec
+
+Array = NDArray[np.float32]
+STEP = "step"
+
+
+class TensorRtNative:
+    """Backend `tensorrt`. Prompts and steps of host sampling run through engines as well."""
+
+    name = "tensorrt"
+    threads = 1
+
+    def __init__(self, spec: ModelSpec, device: TensorRtDevice) -> None:
+        self._spec, self._own = spec, device
+        self.device: Device | None = device if DEVICE_STEP in device.engines.engines else None
+        self._prefill: _Prefill | None = None
+
+    def prefill(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[dict[str, Array], list[PromptCache]]:
+        """See `protocol.Backend.prefill`. Raises CapacityError for too long a prompt."""
+        require(self._own.engines, context=tokens.shape[1])
+        most = self._own.engines.capacity.series
+        arguments: list[dict[str, Array]] = []
+        caches: list[PromptCache] = []
+        for begin in range(0, len(tokens), most):
+            piece = tokens[begin : begin + most]
+            with self._own.stream.lock:
+                if self._prefill is None or self._prefill.shape != piece.shape:
+                    self._prefill = None  # its memory first
+                    self._prefill = _Prefill(self._own, self._spec, piece.shape)
+                found, pieces = self._prefill.run(piece, cos, sin)
+            arguments.append(found)
+            caches += pieces
+        names = self._spec.arguments
+        return {name: np.concatenate([each[name] for each in arguments]) for name in names}, caches
+
+    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> TensorRtDecoder:
+        """See `protocol.Backend.decoder`. Raises CapacityError for more paths or steps."""
+        require(self._own.engines, paths=paths, steps=steps + 1)
+        return TensorRtDecoder(self._own, self._spec, prompt, paths, max(1, steps))
+
+
+def require(engines: EngineSet, **asked: int) -> None:
+    """Raise CapacityError if the engines hold less of a capacity than is asked for."""
+    for name, number in asked.items():
+        most = getattr(engines.capacity, name)
+        if number > most:
+            raise CapacityError(
+                f"{number} {'steps of horizon' if name == 'steps' else name} are more than the "
+                f"{most} that the engines in {engines.path} were compiled for; "
+                f"{engines.rebuild_hint(**{name: number})}"
+            )
+
+
+class _Prefill:
+    """The prefill engine at one shape of prompts."""
+
+    def __init__(self, device: TensorRtDevice, spec: ModelSpec, shape: tuple[int, ...]) -> None:
+        self.shape, self._spec = shape, spec
+        series, context, _ = shape
+        heads, dim, length = spec.num_heads, spec.head_dim, context + 1
+        dtypes = device.engines.dtypes(PREFILL)
+        shapes: dict[str, tuple[int, ...]] = {
+            "tokens": shape,
+            "cos": (context, dim // 2),
+            "sin": (context, dim // 2),
+            **{f"param_{name}": (series, context) for name in spec.arguments},
+        }
+        for layer in range(spec.num_layers):
+            shapes |= {
+                f"past_key_{layer}": (series, heads, dim + 1, 1),
+                f"past_value_{layer}": (series, heads, 1, dim),
+                f"prompt_key_{layer}": (series, heads, dim + 1, length),
+                f"prompt_value_{layer}": (series, heads, length, dim),
+            }
+        self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
+        for layer, (keys, values) in enumerate(empty_prompts(spec, series)):
+            self._write(f"past_key_{layer}", keys)
+            self._write(f"past_value_{layer}", values)
+        self._program = device.shared_program(PREFILL, self._buffers)
+
+    def run(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[dict[str, Array], list[PromptCache]]:
+        for name, array in (("tokens", tokens), ("cos", cos), ("sin", sin)):
+            self._write(name, array)
+        self._program.launch()
+        layers = range(self._spec.num_layers)
+        keys = [self._read(f"prompt_key_{layer}") for layer in layers]
+        values = [self._read(f"prompt_value_{layer}") for layer in layers]
+        caches = [
+            PromptCache([each[row] for each in keys], [each[row] for each in values])
+            for row in range(len(tokens))
+        ]
+        return {name: self._read(f"param_{name}") for name in self._spec.arguments}, caches
+
+    def _write(self, name: str, array: Array) -> None:
+        buffer = self._buffers[name]
+        buffer.write(array.astype(buffer.dtype))
+
+    def _read(self, name: str) -> Array:
+        return self._buffers[name].read().astype(np.float32)
+
+
+class TensorRtDecoder:
+    """One series' steps: see `protocol.Decoder`. The caches stay on the device."""
+
+    def __init__(
+        self, device: TensorRtDevice, spec: ModelSpec, prompt: PromptCache, paths: int, steps: int
+    ) -> None:
+        self._spec, self._stream, self._capacity = spec, device.stream, steps
+        self._length = 0
+        heads, dim = spec.num_heads, spec.head_dim
+        self.tokens: Array = np.zeros((paths, spec.num_features), np.float32)
+        self._mask = np.full(steps, -np.inf, np.float32)
+        dtypes = device.engines.dtypes(STEP)
+        shapes: dict[str, tuple[int, ...]] = {
+            "tokens": self.tokens.shape,
+            "cos": (1, dim // 2),
+            "sin": (1, dim // 2),
+            "suffix_mask": (steps,),
+            **{f"param_{name}": (paths,) for name in spec.arguments},
+        }
+        for layer in range(spec.num_layers):
+            shapes |= {
+                f"prompt_key_{layer}": prompt.keys[layer].shape,
+                f"prompt_value_{layer}": prompt.values[layer].shape,
+                f"suffix_key_{layer}": (paths, heads, steps, dim),
+                f"suffix_value_{layer}": (paths, heads, steps, dim),
+                f"new_key_{layer}": (paths, heads, dim),
+                f"new_value_{layer}": (paths, heads, dim),
+            }
+        self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
+        for layer in range(spec.num_layers):
+            self._write(f"prompt_key_{layer}", prompt.keys[layer])
+            self._write(f"prompt_value_{layer}", prompt.values[layer])
+        self._program = device.shared_program(STEP, self._buffers)
+
+    def step(self, cos: Array, sin: Array) -> dict[str, Array]:
+        """See `protocol.Decoder.step`."""
+        rows = (("tokens", self.tokens), ("cos", cos[None]), ("sin", sin[None]))
+        for name, array in (*rows, ("suffix_mask", self._mask)):
+            self._write(name, array)
+        self._program.launch()
+        for layer in range(self._spec.num_layers):
+            for part in ("key", "value"):
+                self._append(f"new_{part}_{layer}", f"suffix_{part}_{layer}")
+        self._mask[self._length] = 0.0
+        self._length += 1
+        return {
+            name: self._buffers[f"param_{name}"].read().astype(np.float32)
+            for name in self._spec.arguments
+        }
+
+    def _append(self, source: str, target: str) -> None:
+        """Copy new keys or values [paths, heads, dim] to their place in the suffix."""
+        new, suffix = self._buffers[source], self._buffers[target]
+        paths, heads, dim = new.shape
+        width = dim * new.dtype.itemsize
+        place = suffix.memory.address + self._length * width
+        pitch = self._capacity * width
+        self._stream.copy_rows(place, pitch, new.memory.address, width, paths * heads)
+
+    def _write(self, name: str, array: Array) -> None:
+        buffer = self._buffers[name]
+        buffer.write(array.astype(buffer.dtype))
+
+
+def compiled_engines(bundle: Bundle, precision: str) -> EngineSet:
+    """The engines that suit this bundle, TensorRT and GPU, without loading them.
+
+    Raises BackendError that says how others differ and what to run, MissingDependencyError
+    without TensorRT or cuda.bindings.
+    """
+    return _find(bundle, precision, Cuda())
+
+
+def describe_tensorrt() -> Availability:
+    """Whether TensorRT, cuda.bindings and a GPU are there; not whether engines are."""
+    try:
+        from laglite.backends import tensorrt_module as tensorrt
+    except MissingDependencyError:
+        return Availability(
+            "tensorrt", "", "TensorRT is not installed", "pip install 'laglite[tensorrt]'"
+        )
+    except BackendError as error:
+        return Availability("tensorrt", "", str(error), "install it again")
+    version = f"{tensorrt.FLAVOUR} {tensorrt.VERSION}"
+    gpu = cuda_driver.find_gpu()
+    if isinstance(gpu, Fault):
+        return Availability("tensorrt", version, gpu.problem, gpu.remedy)
+    try:
+        Cuda()
+    except (BackendError, MissingDependencyError) as error:
+        problem, _, remedy = str(error).partition(": ")
+        return Availability("tensorrt", version, problem, remedy)
+    return Availability("tensorrt", f"{version}, {gpu}")
+
+
+def open_tensorrt(bundle: Bundle, precision: str) -> TensorRtNative:
+    """Load a bundle's engines. Raises BackendError, MissingDependencyError."""
+    bundle.precision(precision)
+    cuda = Cuda()
+    engines = _find(bundle, precision, cuda)
+    return TensorRtNative(bundle.spec, TensorRtDevice(CudaStream(cuda), engines, _Loader(engines)))
+
+
+def _find(bundle: Bundle, precision: str, cuda: Cuda) -> EngineSet:
+    from laglite.backends import tensorrt_module as tensorrt
+
+    target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, cuda.gpu())
+    return find_engines(target, engines_root(), model_argument(bundle))
+
+
+class _Loader:
+    """Deserialises engines with one TensorRT runtime, and checks that they are what is written."""
+
+    def __init__(self, engines: EngineSet) -> None:
+        from laglite.backends import tensorrt_module as tensorrt
+
+        self._engines, self._module = engines, tensorrt
+        self._log = tensorrt.Log()
+        self._runtime = tensorrt.trt.Runtime(self._log)
+
+    def __call__(self, graph: str) -> Any:
+        content = self._engines.read(graph)
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise BackendError(
+                f"{self._engines.path}: TensorRT cannot load the engine of {graph!r}: "
+                f"{self._log.errors()}; {self._engines.rebuild_hint()}"
+            )
+        names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
+        found = {name: self._module.dtype_name(engine.get_tensor_dtype(name)) for name in names}
+        if found != self._engines.dtypes(graph):
+            raise BackendError(
+                f"{self._engines.path}: the engine of {graph!r} has other tensors than are "
+                f"written down; {self._engines.rebuild_hint()}"
+            )
+        return engine
