@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 
-GPU_WHEEL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'laglite[gpu]'"
+GPU_WHEEL = (
+    "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'laglite[gpu]'"
+    if platform.machine() in ("x86_64", "AMD64")
+    else "put the onnxruntime-gpu made for this machine (a Jetson: of its JetPack) in its place"
+)
 DRIVER_PAGE = "https://www.nvidia.com/drivers"
 # Enough of what the GPU cannot hold: the number is what was asked for at once, in bytes.
 NO_MEMORY = re.compile(
@@ -67,7 +72,7 @@ TABLE = [
     (
         r"(?P<name>libcudnn[\w-]*\.so[.\d]*): cannot open|CUDNN_STATUS_NOT_INITIALIZED",
         "cuDNN was not found, or is of another version than onnxruntime needs",
-        f"{GPU_WHEEL}, which brings it",
+        f"install cuDNN: {GPU_WHEEL}",
     ),
     (
         r"(?P<name>lib(?:nvinfer|nvonnxparser)[\w-]*\.so[.\d]*): cannot open"
@@ -78,7 +83,7 @@ TABLE = [
     (
         r"(?P<name>lib(?:cublas|cublasLt|cudart|curand|cufft|nvrtc|nvJitLink)\.so[.\d]*): cannot",
         "a CUDA library was not found{name}",
-        f"{GPU_WHEEL}, which brings it, or put the CUDA of that version on LD_LIBRARY_PATH",
+        f"{GPU_WHEEL}; or put the CUDA of that version on LD_LIBRARY_PATH",
     ),
     (
         r"version `(?P<name>[^']+)' not found|undefined symbol: (?P<symbol>\w+)",

@@ -105,7 +105,8 @@ def open_session(
         label = "its own graph" if isinstance(graph, bytes) else str(graph)
         if engine.memory == "cpu":
             raise BackendError(f"{label}: onnxruntime cannot load this graph: {error}") from error
-        raise BackendError(f"{label}: backend {engine.backend!r}: {explain(str(error))}") from error
+        fault = explain(str(error))
+        raise BackendError(f"backend {engine.backend!r} cannot load {label}: {fault}") from error
     _check(session, engine)
     return session
 
