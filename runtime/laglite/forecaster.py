@@ -60,7 +60,8 @@ class Forecaster:
         """
         count = available_cores() if threads is None else whole_number("threads", threads)
         bundle = open_bundle(locate(path))
-        return cls(bundle, open_backend(backend, bundle, precision, count), count)
+        engine = open_backend(backend, bundle, precision, count)
+        return cls(bundle, engine, engine.threads)
 
     @property
     def spec(self) -> ModelSpec:

@@ -1,24 +1,94 @@
-"""Choice of a backend by name."""
+"""Choice of a backend by name, or of the best that runs here."""
 
 from __future__ import annotations
 
-from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from laglite.backends.protocol import Backend
-from laglite.bundle import Bundle
-from laglite.errors import BackendError, InputError
+import importlib.util
+import logging
 
-BACKENDS = ("auto", "cpu", "cuda", "tensorrt")
+from laglite.backends.availability import Availability
+from laglite.backends.gpu_engines import CUDA, TENSORRT, open_cuda, open_onnxruntime_tensorrt
+from laglite.backends.gpu_libraries import describe, has_provider
+from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from laglite.backends.onnxruntime_session import CPU
+from laglite.backends.probe import probe
+from laglite.backends.protocol import Backend
+from laglite.backends.tensorrt_native import describe_tensorrt, open_tensorrt
+from laglite.bundle import Bundle
+from laglite.errors import BackendError, InputError, MissingDependencyError
+
+BACKENDS = ("auto", "cpu", "cuda", "onnxruntime-tensorrt", "tensorrt")
+TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+CPU_PRECISIONS, GPU_PRECISIONS = ("int8",), ("fp16",)
+
+LOG = logging.getLogger("laglite")
 
 
 def open_backend(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
-    """Load a bundle's graphs into the backend called `name`.
+    """Load a bundle's graphs into the backend called `name`; those of a GPU are tried out.
 
-    Raises InputError for an unknown name, BackendError for one that cannot run.
+    "auto" is the best that passes: `tensorrt` if it is installed, else `cuda`, else `cpu`. It logs
+    which GPU it chose, and why not one whose libraries are installed. Raises InputError for an
+    unknown name, BundleError for an unknown precision, BackendError or MissingDependencyError for
+    a backend that cannot run.
     """
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is not known; one of: {', '.join(BACKENDS)}")
-    if name in ("cuda", "tensorrt"):
+    bundle.precision(precision)
+    if name == "auto":
+        return _best(bundle, precision, threads)
+    return _open(name, bundle, precision, threads)
+
+
+def availability() -> list[Availability]:
+    """What can be told of every backend without a model, in the order of `BACKENDS`."""
+    return [describe(CPU), describe(CUDA), describe(TENSORRT), describe_tensorrt()]
+
+
+def _open(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
+    if name == "cpu":
+        return OnnxRuntimeCpu(bundle, precision, threads)
+    if precision in CPU_PRECISIONS:
         raise BackendError(
-            f"backend {name!r} is not part of this version of laglite; use backend 'cpu'"
+            f"backend {name!r}: precision {precision!r} is for the CPU; "
+            "use precision 'fp32' or 'fp16', or backend 'cpu'"
         )
+    backend: Backend
+    if name == "cuda":
+        backend = open_cuda(bundle, precision)
+    elif name == "tensorrt":
+        backend = open_tensorrt(bundle, precision)
+    else:
+        backend = open_onnxruntime_tensorrt(bundle, precision)
+    probe(backend, bundle.spec, bundle.precision(precision))
+    return backend
+
+
+def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
+    refused: list[str] = []
+    for name in () if precision in CPU_PRECISIONS else _installed():
+        try:
+            backend = _open(name, bundle, precision, threads)
+        except (BackendError, MissingDependencyError) as error:
+            refused.append(str(error))
+            continue
+        LOG.info("backend %r%s", name, "".join(f"; not {each}" for each in refused))
+        return backend
+    reasons = "; ".join(refused)
+    if precision in GPU_PRECISIONS:
+        raise BackendError(
+            f"precision {precision!r} is for GPUs, and no backend of one runs here: "
+            f"{reasons or 'none is installed'}; use precision 'fp32', or backend 'cpu'"
+        )
+    if refused:
+        LOG.warning("backend 'cpu', since no GPU can be used: %s", reasons)
     return OnnxRuntimeCpu(bundle, precision, threads)
+
+
+def _installed() -> list[str]:
+    """GPU backends whose libraries are installed, the best first."""
+    found = []
+    if any(importlib.util.find_spec(name) is not None for name in TENSORRT_MODULES):
+        found.append("tensorrt")
+    if has_provider(CUDA):
+        found.append("cuda")
+    return found

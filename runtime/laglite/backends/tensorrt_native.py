@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.backends import cuda_driver
+from laglite.backends.availability import Availability
 from laglite.backends.cuda_memory import Cuda, CudaStream
 from laglite.backends.device import DEVICE_STEP, PREFILL, Device
 from laglite.backends.engine_files import (
@@ -16,9 +18,10 @@ from laglite.backends.engine_files import (
     find_engines,
     model_argument,
 )
+from laglite.backends.library_errors import Fault
 from laglite.backends.tensorrt_device import TensorRtDevice
 from laglite.bundle import Bundle
-from laglite.errors import BackendError, CapacityError
+from laglite.errors import BackendError, CapacityError, MissingDependencyError
 from laglite.kv_cache import PromptCache, empty_prompts
 from laglite.spec import ModelSpec
 
@@ -33,6 +36,7 @@ class TensorRtNative:
     """Backend `tensorrt`. Prompts and steps of host sampling run through engines as well."""
 
     name = "tensorrt"
+    threads = 1
 
     def __init__(self, spec: ModelSpec, device: TensorRtDevice) -> None:
         self._spec, self._own = spec, device
@@ -185,6 +189,28 @@ def compiled_engines(bundle: Bundle, precision: str) -> EngineSet:
     without TensorRT or cuda.bindings.
     """
     return _find(bundle, precision, Cuda())
+
+
+def describe_tensorrt() -> Availability:
+    """Whether TensorRT, cuda.bindings and a GPU are there; not whether engines are."""
+    try:
+        from laglite.backends import tensorrt_module as tensorrt
+    except MissingDependencyError:
+        return Availability(
+            "tensorrt", "", "TensorRT is not installed", "pip install 'laglite[tensorrt]'"
+        )
+    except BackendError as error:
+        return Availability("tensorrt", "", str(error), "install it again")
+    version = f"{tensorrt.FLAVOUR} {tensorrt.VERSION}"
+    gpu = cuda_driver.find_gpu()
+    if isinstance(gpu, Fault):
+        return Availability("tensorrt", version, gpu.problem, gpu.remedy)
+    try:
+        Cuda()
+    except (BackendError, MissingDependencyError) as error:
+        problem, _, remedy = str(error).partition(": ")
+        return Availability("tensorrt", version, problem, remedy)
+    return Availability("tensorrt", f"{version}, {gpu}")
 
 
 def open_tensorrt(bundle: Bundle, precision: str) -> TensorRtNative:
