@@ -91,13 +91,12 @@ def _existing(target: Target, root: Path, bundle: Bundle, capacity: Capacity) ->
 
 
 def _say_what_applies(built: EngineSet, bundle: Bundle, output: Path | None) -> None:
-    gpu = built.target.gpu
     if built.target.flavour == RTX:
         note(
             "TensorRT for RTX compiles the rest on the GPU, when an engine is first used: by "
             "NVIDIA's documents any of compute capability 8.0, 8.6, 8.9, or 12.0 and later"
         )
-    if gpu is None:
+    if built.target.gpu == NO_GPU:
         note(f"device: {NO_GPU}; nothing was run")
     if output is not None:
         note(f"to use them: export {FOLDER}={output}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from laglite.atomic_file import replacing
 from laglite.backends import tensorrt_module as tensorrt
-from laglite.backends.cuda_memory import Cuda, Gpu, find_gpu
+from laglite.backends.cuda_driver import Gpu, find_gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.backends.engine_files import (
     MANIFEST,
@@ -20,7 +20,7 @@ from laglite.backends.engine_files import (
     model_argument,
     sha256,
 )
-from laglite.backends.tensorrt_module import trt
+from laglite.backends.tensorrt_module import LOG, trt
 from laglite.backends.tensorrt_native import STEP
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, InputError
@@ -89,9 +89,14 @@ def graph_files(bundle: Bundle, precision: str) -> dict[str, Path]:
 def building_gpu() -> Gpu | None:
     """The GPU that engines are built on; None for TensorRT for RTX where there is none.
 
-    Raises BackendError or MissingDependencyError where TensorRT would need one.
+    Raises BackendError where TensorRT would need one.
     """
-    return find_gpu() if tensorrt.FLAVOUR == RTX else Cuda().gpu()
+    gpu = find_gpu()
+    if isinstance(gpu, Gpu):
+        return gpu
+    if tensorrt.FLAVOUR == RTX:
+        return None
+    raise BackendError(f"TensorRT builds engines on the GPU they will run on: {gpu}")
 
 
 def build_engine(
@@ -103,12 +108,11 @@ def build_engine(
     graph: the network is strongly typed, and float32 products are not rounded to TF32. Raises
     BackendError with TensorRT's own words if it refuses the graph.
     """
-    log = tensorrt.Log()
     try:
-        builder = trt.Builder(log)
+        builder = trt.Builder(LOG)
     except (TypeError, RuntimeError) as error:
-        raise BackendError(f"TensorRT cannot build engines here: {log.errors()}") from error
-    network = _parse(builder, log, graph)
+        raise BackendError(f"TensorRT cannot build engines here: {LOG.errors()}") from error
+    network = _parse(builder, graph)
     largest = _input_shapes(network, capacity, graph)
     least = largest if fixed else _input_shapes(network, LEAST, graph)
     config = builder.create_builder_config()
@@ -126,19 +130,19 @@ def build_engine(
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise BackendError(f"{graph}: TensorRT cannot build an engine: {log.errors()}")
-    tensors = _tensors(*(_shaped(builder, log, graph, shapes) for shapes in (least, largest)))
+        raise BackendError(f"{graph}: TensorRT cannot build an engine: {LOG.errors()}")
+    tensors = _tensors(*(_shaped(builder, graph, shapes) for shapes in (least, largest)))
     return bytes(engine), tensors, bytes(cache.serialize()) if cache is not None else b""
 
 
-def _parse(builder: trt.Builder, log: tensorrt.Log, graph: Path) -> trt.INetworkDefinition:
+def _parse(builder: trt.Builder, graph: Path) -> trt.INetworkDefinition:
     flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(network, LOG)
     if not parser.parse_from_file(str(graph)):
         errors = [parser.get_error(place) for place in range(parser.num_errors)]
         found = "; ".join(f"{error.desc()} ({error.node_name()})" for error in errors)
-        raise BackendError(f"{graph}: TensorRT refuses this graph: {found or log.errors()}")
+        raise BackendError(f"{graph}: TensorRT refuses this graph: {found or LOG.errors()}")
     return network
 
 
@@ -177,10 +181,10 @@ def _fix_shapes(network: trt.INetworkDefinition, shapes: Mapping[str, Shape]) ->
 
 
 def _shaped(
-    builder: trt.Builder, log: tensorrt.Log, graph: Path, shapes: Mapping[str, Shape]
+    builder: trt.Builder, graph: Path, shapes: Mapping[str, Shape]
 ) -> trt.INetworkDefinition:
     """The network at given shapes, from which those of its outputs follow."""
-    network = _parse(builder, log, graph)
+    network = _parse(builder, graph)
     _fix_shapes(network, shapes)
     return network
 

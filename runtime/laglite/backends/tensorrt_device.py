@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,17 +118,16 @@ class TensorRtProgram:
 
 
 class TensorRtDevice:
-    """See `device.Device`; `load` deserialises the engine of a graph."""
+    """See `device.Device`; `loaded` are the engines of the set by graph."""
 
     def __init__(
-        self, stream: CudaStream, engines: EngineSet, load: Callable[[str], ICudaEngine]
+        self, stream: CudaStream, engines: EngineSet, loaded: Mapping[str, ICudaEngine]
     ) -> None:
         self.stream = stream
         self.engines = engines
         self.capacity: Capacity | None = engines.capacity
         self.cache_dtype = engines.dtypes(PREFILL)["past_key_0"]
-        self._load = load
-        self._loaded: dict[str, ICudaEngine] = {}
+        self._loaded = loaded
         self._shared: dict[str, IExecutionContext] = {}
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> CudaBuffer:
@@ -194,10 +193,8 @@ class TensorRtDevice:
             raise self._out_of_memory(size, f"the results of {graph}") from error
 
     def _context(self, graph: str) -> IExecutionContext:
+        engine = self._loaded[graph]
         with self.stream.lock:
-            if graph not in self._loaded:
-                self._loaded[graph] = self._load(graph)
-            engine = self._loaded[graph]
             context = engine.create_execution_context()
         if context is None:
             raise self._out_of_memory(int(engine.device_memory_size), f"the work of {graph}")

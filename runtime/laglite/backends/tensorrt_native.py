@@ -182,15 +182,6 @@ class TensorRtDecoder:
         self._stream.copy_rows(place, pitch, new.memory.address, width, paths * heads)
 
 
-def compiled_engines(bundle: Bundle, precision: str) -> EngineSet:
-    """The engines that suit this bundle, TensorRT and GPU, without loading them.
-
-    Raises BackendError that says how others differ and what to run, MissingDependencyError
-    without TensorRT or cuda.bindings.
-    """
-    return _find(bundle, precision, Cuda())
-
-
 def describe_tensorrt() -> Availability:
     """Whether TensorRT, cuda.bindings and a GPU are there; not whether engines are."""
     try:
@@ -215,42 +206,40 @@ def describe_tensorrt() -> Availability:
 
 def open_tensorrt(bundle: Bundle, precision: str) -> TensorRtNative:
     """Load a bundle's engines. Raises BackendError, MissingDependencyError."""
-    bundle.precision(precision)
-    cuda = Cuda()
-    engines = _find(bundle, precision, cuda)
-    return TensorRtNative(bundle.spec, TensorRtDevice(CudaStream(cuda), engines, _Loader(engines)))
+    engines = _find(bundle, precision)
+    device = TensorRtDevice(CudaStream(Cuda()), engines, _load(engines))
+    return TensorRtNative(bundle.spec, device)
 
 
-def _find(bundle: Bundle, precision: str, cuda: Cuda) -> EngineSet:
+def _find(bundle: Bundle, precision: str) -> EngineSet:
     from laglite.backends import tensorrt_module as tensorrt
 
-    target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, cuda.gpu())
+    gpu = cuda_driver.find_gpu()
+    if isinstance(gpu, Fault):
+        raise BackendError(f"backend 'tensorrt' cannot run: {gpu}")
+    target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, gpu)
     return find_engines(target, engines_root(), model_argument(bundle))
 
 
-class _Loader:
-    """Deserialises engines with one TensorRT runtime, and checks that they are what is written."""
+def _load(engines: EngineSet) -> dict[str, ICudaEngine]:
+    """All engines of a set, deserialised, with the tensors that are written down."""
+    from laglite.backends import tensorrt_module as tensorrt
 
-    def __init__(self, engines: EngineSet) -> None:
-        from laglite.backends import tensorrt_module as tensorrt
-
-        self._engines, self._module = engines, tensorrt
-        self._log = tensorrt.Log()
-        self._runtime = tensorrt.trt.Runtime(self._log)
-
-    def __call__(self, graph: str) -> ICudaEngine:
-        content = self._engines.read(graph)
-        engine = self._runtime.deserialize_cuda_engine(content)
+    runtime = tensorrt.trt.Runtime(tensorrt.LOG)
+    loaded = {}
+    for graph in engines.engines:
+        engine = runtime.deserialize_cuda_engine(engines.read(graph))
         if engine is None:
             raise BackendError(
-                f"{self._engines.path}: TensorRT cannot load the engine of {graph!r}: "
-                f"{self._log.errors()}; {self._engines.rebuild_hint()}"
+                f"{engines.path}: TensorRT cannot load the engine of {graph!r}: "
+                f"{tensorrt.LOG.errors()}; {engines.rebuild_hint()}"
             )
         names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
-        found = {name: self._module.dtype_name(engine.get_tensor_dtype(name)) for name in names}
-        if found != self._engines.dtypes(graph):
+        found = {name: tensorrt.dtype_name(engine.get_tensor_dtype(name)) for name in names}
+        if found != engines.dtypes(graph):
             raise BackendError(
-                f"{self._engines.path}: the engine of {graph!r} has other tensors than are "
-                f"written down; {self._engines.rebuild_hint()}"
+                f"{engines.path}: the engine of {graph!r} has other tensors than are written "
+                f"down; {engines.rebuild_hint()}"
             )
-        return engine
+        loaded[graph] = engine
+    return loaded
