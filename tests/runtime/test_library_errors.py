@@ -80,8 +80,8 @@ TEXTS = {
     ),
     "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running "
     "FusedMatMul node. Status Message: /onnxruntime_src/onnxruntime/core/framework/"
-    "bfc_arena.cc:331 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) Failed to allocate "
-    "memory for requested buffer of size 8388608000": (
+    "bfc_arena.cc:331 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool) "
+    "Failed to allocate memory for requested buffer of size 8388608000": (
         "the GPU's memory is full",
         "fewer series or paths",
     ),
