@@ -24,6 +24,7 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
+    parallel = True
     device: Device | None = None
 
     def __init__(
@@ -31,8 +32,7 @@ class OnnxRuntimeCpu:
     ) -> None:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
-        self._spec, self.threads = bundle.spec, threads
-        self._cache_dtype = files.cache_dtype
+        self._spec, self._cache_dtype = bundle.spec, files.cache_dtype
         self._prefill = open_session(
             files.prefill,
             CPU,
@@ -62,7 +62,7 @@ class OnnxRuntimeCpu:
         pieces: list[dict[str, Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
-            inputs: dict[str, NDArray[Any]] = {
+            inputs: dict[str, Array | CacheArray] = {
                 "tokens": tokens[:, piece],
                 "cos": cos[piece],
                 "sin": sin[piece],

@@ -47,7 +47,7 @@ class ResidentPrompt:
 class OnnxRuntimeGpu:
     """Prefill and steps on `engine`, one series' paths together."""
 
-    threads = 1
+    parallel = False
 
     def __init__(
         self, bundle: Bundle, precision: str, engine: Engine, *, capture: bool = True

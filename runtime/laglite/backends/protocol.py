@@ -31,8 +31,8 @@ class Backend(Protocol):
     """An engine with the prefill and the step graph of one bundle loaded."""
 
     name: str
-    threads: int
-    """How many threads may usefully run decoders at once."""
+    parallel: bool
+    """Whether several threads that each run a decoder are faster than one."""
     device: Device | None
     """Where paths can be drawn on the engine itself; else None, as on the CPU and in a precision
     without a `device_step` graph."""

@@ -36,7 +36,7 @@ class TensorRtNative:
     """Backend `tensorrt`. Prompts and steps of host sampling run through engines as well."""
 
     name = "tensorrt"
-    threads = 1
+    parallel = False
 
     def __init__(self, spec: ModelSpec, device: TensorRtDevice) -> None:
         self._spec, self._own = spec, device

@@ -22,7 +22,7 @@ class TimedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.name, self.threads = inner.name, inner.threads
+        self.name, self.parallel = inner.name, inner.parallel
         self._timed = None if inner.device is None else TimedDevice(inner.device)
         self.device: Device | None = self._timed
         self.restart()
