@@ -25,6 +25,8 @@ from tests.tensorrt_double import TensorRtDouble, install
 SERIES = [np.sin(np.arange(60 + 7 * row) / (3.0 + row)) * 10 + 40 * row for row in range(5)]
 Compile = Callable[..., Result]
 
+pytestmark = pytest.mark.filterwarnings("ignore:this model was trained with calendar features")
+
 
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRtDouble:
@@ -89,7 +91,21 @@ def test_the_engines_are_proved_by_the_bundles_own_test_vectors(
 ) -> None:
     done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
     assert done.exit_code == 0, done.output
-    assert "backend tensorrt" in done.output
+    assert "device" in done.stdout
+    assert "backend tensorrt" in done.stdout
+
+
+def test_test_vectors_larger_than_the_engines_are_left_out_and_counted(
+    double: TensorRtDouble, compile_: Compile, tiny_bundle: Path
+) -> None:
+    assert compile_("--context", "40").exit_code == 0
+    done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
+    assert done.exit_code == 0, done.output
+    assert "test vectors were left out" in done.stderr
+    assert compile_("--paths", "1", "--horizon", "2", "--rebuild").exit_code == 0
+    done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
+    assert done.exit_code == 1
+    assert "engines" in done.stderr
 
 
 def test_scores_and_streams_are_those_of_the_cpu(compiled: Path, tiny_bundle: Path) -> None:
@@ -250,7 +266,13 @@ def test_a_context_without_memory_is_an_error_that_names_it(
     forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
     double.context_memory = False
     with pytest.raises(BackendError, match="out of device memory: no 1.0 MiB for the work of"):
-        forecaster.predict(SERIES[0], horizon=3)
+        forecaster.predict(SERIES[0], horizon=3, num_samples=20)
+
+
+def test_more_paths_than_the_engine_draws_are_refused(compiled: Path, tiny_bundle: Path) -> None:
+    forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
+    with pytest.raises(BackendError, match="21 paths exceed the 20 .*laglite compile"):
+        forecaster.predict(SERIES[0], horizon=3, num_samples=21)
 
 
 def test_a_refused_capture_leaves_plain_launches_and_says_so(
@@ -283,7 +305,7 @@ def test_programs_refuse_buffers_that_do_not_suit_the_engine(
 
 def test_memory_is_given_back(double: TensorRtDouble, compiled: Path, tiny_bundle: Path) -> None:
     forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
-    forecaster.predict(SERIES[0], horizon=5)
+    forecaster.predict(SERIES[0], horizon=5, num_samples=20)
     assert double.cuda.used() > 0
     del forecaster
     assert double.cuda.used() == 0
