@@ -100,7 +100,7 @@ def _say_what_applies(built: EngineSet, bundle: Bundle, output: Path | None) -> 
         )
     if built.target.gpu == NO_GPU:
         note(f"device: {NO_GPU}; nothing was run")
-    if output is not None:
+    if output is not None and output != engines_root():
         note(f"to use them: export {FOLDER}={output}")
     precision = built.target.precision
     note(

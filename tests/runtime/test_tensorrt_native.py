@@ -132,6 +132,7 @@ def test_a_missing_engine_names_the_command_that_makes_it(
         ("bundle_sha256", "0" * 64, "another version of the model .*000000000000, here"),
         ("version", "10.16.1", "made by tensorrt 10.16.1, here is 10.3.0"),
         ("flavour", "tensorrt_rtx", "made by tensorrt_rtx, here is tensorrt;"),
+        ("precision", "fp16", "of precision fp16, not fp32"),
         ("gpu", "Orin (compute capability 8.7)", "made for Orin .*, here is Double"),
     ],
 )
@@ -222,12 +223,12 @@ def test_more_than_the_capacities_is_refused_with_the_command_that_compiles_them
     backend = open_tensorrt(open_bundle(tiny_bundle), "fp32")
     spec = open_bundle(tiny_bundle).spec
     tokens = np.zeros((1, 301, spec.num_features), np.float32)
-    with pytest.raises(CapacityError, match="301 context .*--paths 20 --context 301"):
+    with pytest.raises(CapacityError, match="301 prompt tokens exceed the 300 .*--context 301"):
         backend.prefill(tokens, np.zeros((301, 4), np.float32), np.zeros((301, 4), np.float32))
     prompt = PromptCache([], [])
-    with pytest.raises(CapacityError, match="21 paths are more than the 20 .*--paths 21"):
+    with pytest.raises(CapacityError, match="21 paths exceed the 20 that .*--paths 21"):
         backend.decoder(prompt, 21, 4)
-    with pytest.raises(CapacityError, match="46 steps of horizon .*--horizon 46 --rebuild"):
+    with pytest.raises(CapacityError, match="46 steps exceed the 45 .*--horizon 46 --rebuild"):
         backend.decoder(prompt, 2, 45)
 
 
