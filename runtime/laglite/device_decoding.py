@@ -104,13 +104,12 @@ class DeviceSampler:
             if self._budget is not None:
                 most = min(most, self._budget // series_bytes(self._spec, self._device, needed))
             return dataclasses.replace(needed, series=max(1, most))
-        for field, what in (("paths", "paths"), ("context", "prompt tokens"), ("steps", "steps")):
-            wanted, most = getattr(needed, field), getattr(capacity, field)
-            if wanted > most:
-                raise BackendError(
-                    f"{wanted:,} {what} exceed the {most:,} that the engine was compiled for; "
-                    "compile a larger one with laglite compile, or ask for less"
-                )
+        excess = capacity.exceeded_by(needed)
+        if excess is not None:
+            raise BackendError(
+                f"{excess} that the engine was compiled for; compile a larger one with laglite "
+                "compile, or ask for less"
+            )
         return capacity
 
     def _decode(self, size: Capacity, requests: Sequence[PathRequest]) -> list[_Drawn]:

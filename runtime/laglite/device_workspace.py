@@ -62,7 +62,7 @@ class Workspace:
         """Draw what follows the `first` values, [paths] of each request, after `prefill`.
 
         Returns scaled values [steps, series, paths] and the head's arguments [steps, arguments,
-        series, paths], of which row 0 is empty.
+        series, paths]; row 0 of the latter is empty.
         """
         launches = max(request.noise.horizon for request in requests) - 1
         buffers, program = self._steps
@@ -71,6 +71,24 @@ class Workspace:
         for _ in range(launches):
             program.launch()
         return buffers["values"].read(), buffers["arguments"].read()
+
+    def follow(self, request: PathRequest, values: Array) -> tuple[Array, Array]:
+        """Feed scaled `values` [horizon, paths] as if drawn after `prefill` of one request.
+
+        Returns the values that were drawn, and the arguments, as `decode` does; row 0 of both is
+        empty.
+        """
+        buffers, program = self._steps
+        inputs = step_inputs(self._spec, self.size, [request], [values[0]])
+        for name, array in inputs.items():
+            buffers[name].write(array)
+        drawn, given = np.zeros_like(inputs["values"]), inputs["values"]
+        for step, row in enumerate(values[:-1]):
+            given[step, 0, : len(row)] = row
+            buffers["values"].write(given)
+            program.launch()
+            drawn[step + 1] = buffers["values"].read()[step + 1]
+        return drawn, buffers["arguments"].read()
 
     @cached_property
     def _steps(self) -> tuple[dict[str, Buffer], Program]:

@@ -9,7 +9,6 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from laglite.errors import BackendError, missing
 
 DEVICE = 0
-ALIGNMENT = 256  # of every address that TensorRT takes; cudaMalloc gives no less
 OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
 OLD_DRIVER = "cudaErrorInsufficientDriver"
 
@@ -33,17 +31,6 @@ class CudaError(BackendError):
             hint += "version for its own CUDA (such as pip install 'cuda-bindings<13')"
         super().__init__(f"CUDA: {call} failed with {name} ({description}){hint}")
         self.name = name
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A device's name and compute capability, such as "8.7"."""
-
-    name: str
-    compute_capability: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (compute capability {self.compute_capability})"
 
 
 class Cuda:
@@ -74,22 +61,9 @@ class Cuda:
             return results[0]
         return tuple(results) if results else None
 
-    def gpu(self) -> Gpu:
-        found = self.call("cudaGetDeviceProperties", DEVICE)
-        name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
-        return Gpu(name, f"{found.major}.{found.minor}")
-
     def free_bytes(self) -> int:
         free, _ = self.call("cudaMemGetInfo")
         return int(free)
-
-
-def find_gpu() -> Gpu | None:
-    """The device of this machine; None without one, or without its driver or cuda.bindings."""
-    try:
-        return Cuda().gpu()
-    except (CudaError, ImportError):
-        return None
 
 
 class Memory:

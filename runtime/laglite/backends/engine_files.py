@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from laglite.backends.cuda_memory import Gpu
+from laglite.backends.cuda_driver import Gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.bundle import SHIPPED, Bundle, manifest_digest
 from laglite.errors import BackendError
@@ -81,20 +81,24 @@ class EngineFile:
 
 @dataclass(frozen=True)
 class Target:
-    """What engines are made from and for. `gpu` is None for engines built without a device."""
+    """What engines are made from and for.
+
+    `gpu` is its name and compute capability, or says that they were built without a device.
+    """
 
     bundle: str
     bundle_sha256: str
     precision: str
     flavour: str
     version: str
-    gpu: Gpu | None
+    gpu: str
 
     @classmethod
     def of(
         cls, bundle: Bundle, precision: str, flavour: str, version: str, gpu: Gpu | None
     ) -> Target:
-        return cls(bundle.name, manifest_digest(bundle.path), precision, flavour, version, gpu)
+        digest, known = manifest_digest(bundle.path), NO_GPU if gpu is None else str(gpu)
+        return cls(bundle.name, digest, precision, flavour, version, known)
 
     def differences(self, other: Target) -> list[str]:
         """How engines made for `self` do not suit `other`, in words; empty if they do."""
@@ -109,12 +113,12 @@ class Target:
         elif self.version != other.version:
             found.append(f"made by {self.flavour} {self.version}, here is {other.version}")
         if self.flavour != RTX and self.gpu != other.gpu:
-            found.append(f"made for {self.gpu or NO_GPU}, here is {other.gpu or 'none'}")
+            found.append(f"made for {self.gpu}, here is {other.gpu}")
         return found
 
     def folder(self, root: Path) -> Path:
         """Where in the folder of all sets this one lies."""
-        gpu = "any" if self.flavour == RTX or self.gpu is None else str(self.gpu)
+        gpu = "any" if self.flavour == RTX else self.gpu
         parts = (self.bundle_sha256[:SHORT], self.flavour, self.version, gpu)
         return self.siblings(root) / _plain("-".join(parts))
 
@@ -229,12 +233,10 @@ def read_engine_set(path: Path, model: str) -> EngineSet:
         if content["schema_version"] != SCHEMA_VERSION:
             version = content["schema_version"]
             raise BackendError(f"{file}: schema version {version!r}, not {SCHEMA_VERSION}")
-        gpu = content["target"]["gpu"]
-        target = {**content["target"], "gpu": None if gpu is None else Gpu(**gpu)}
         return EngineSet(
             path,
             model,
-            Target(**target),
+            Target(**content["target"]),
             Capacity(**content["capacity"]),
             {name: EngineFile.from_dict(entry) for name, entry in content["engines"].items()},
         )
@@ -266,9 +268,7 @@ def find_engines(target: Target, root: Path, model: str) -> EngineSet:
             f"no engines of {model} in {target.precision} under {root}; "
             f"compile them on this device: {command}"
         )
-    raise BackendError(
-        "engines refused: " + "; ".join(refused) + f"; compile for this device: {command} --rebuild"
-    )
+    raise BackendError(f"engines refused: {'; '.join(refused)}; compile on this device: {command}")
 
 
 def _plain(name: str) -> str:

@@ -30,7 +30,7 @@ def _module() -> ModuleType:
             raise BackendError(f"{name} is installed but cannot be loaded: {error}") from error
         if hasattr(module, "Builder"):  # type stubs leave a folder of this name
             return module
-    raise missing("tensorrt", "tensorrt", "backend 'tensorrt'")
+    raise missing("tensorrt", "tensorrt", "running or compiling TensorRT engines")
 
 
 if not TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Log(trt.ILogger):
         return text
 
 
+LOG = Log()  # a process has one: TensorRT keeps the first that it is given
+
+
 def dtype_name(dtype: trt.DataType) -> str:
     """NumPy's name of a tensor's type. Raises BackendError for one that no graph has."""
     if dtype.name not in DTYPES:
@@ -65,4 +68,4 @@ def dtype_name(dtype: trt.DataType) -> str:
     return DTYPES[dtype.name]
 
 
-__all__ = ["FLAVOUR", "VERSION", "Log", "dtype_name", "trt"]
+__all__ = ["FLAVOUR", "LOG", "VERSION", "dtype_name", "trt"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from laglite.bundle import Bundle
 from laglite.errors import BackendError, CapacityError, MissingDependencyError
 from laglite.kv_cache import PromptCache, empty_prompts
 from laglite.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from tensorrt import ICudaEngine
 
 Array = NDArray[np.float32]
 STEP = "step"
@@ -100,32 +103,26 @@ class _Prefill:
                 f"prompt_value_{layer}": (series, heads, length, dim),
             }
         self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
-        for layer, (keys, values) in enumerate(empty_prompts(spec, series)):
-            self._write(f"past_key_{layer}", keys)
-            self._write(f"past_value_{layer}", values)
+        for layer, (keys, values) in enumerate(empty_prompts(spec, series, device.cache_dtype)):
+            self._buffers[f"past_key_{layer}"].write(keys)
+            self._buffers[f"past_value_{layer}"].write(values)
         self._program = device.shared_program(PREFILL, self._buffers)
 
     def run(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
         for name, array in (("tokens", tokens), ("cos", cos), ("sin", sin)):
-            self._write(name, array)
+            self._buffers[name].write(array)
         self._program.launch()
         layers = range(self._spec.num_layers)
-        keys = [self._read(f"prompt_key_{layer}") for layer in layers]
-        values = [self._read(f"prompt_value_{layer}") for layer in layers]
+        keys = [self._buffers[f"prompt_key_{layer}"].read() for layer in layers]
+        values = [self._buffers[f"prompt_value_{layer}"].read() for layer in layers]
         caches = [
             PromptCache([each[row] for each in keys], [each[row] for each in values])
             for row in range(len(tokens))
         ]
-        return {name: self._read(f"param_{name}") for name in self._spec.arguments}, caches
-
-    def _write(self, name: str, array: Array) -> None:
-        buffer = self._buffers[name]
-        buffer.write(array.astype(buffer.dtype))
-
-    def _read(self, name: str) -> Array:
-        return self._buffers[name].read().astype(np.float32)
+        names = self._spec.arguments
+        return {name: self._buffers[f"param_{name}"].read() for name in names}, caches
 
 
 class TensorRtDecoder:
@@ -158,25 +155,22 @@ class TensorRtDecoder:
             }
         self._buffers = {name: device.allocate(each, dtypes[name]) for name, each in shapes.items()}
         for layer in range(spec.num_layers):
-            self._write(f"prompt_key_{layer}", prompt.keys[layer])
-            self._write(f"prompt_value_{layer}", prompt.values[layer])
+            self._buffers[f"prompt_key_{layer}"].write(prompt.keys[layer])
+            self._buffers[f"prompt_value_{layer}"].write(prompt.values[layer])
         self._program = device.shared_program(STEP, self._buffers)
 
     def step(self, cos: Array, sin: Array) -> dict[str, Array]:
         """See `protocol.Decoder.step`."""
         rows = (("tokens", self.tokens), ("cos", cos[None]), ("sin", sin[None]))
         for name, array in (*rows, ("suffix_mask", self._mask)):
-            self._write(name, array)
+            self._buffers[name].write(array)
         self._program.launch()
         for layer in range(self._spec.num_layers):
             for part in ("key", "value"):
                 self._append(f"new_{part}_{layer}", f"suffix_{part}_{layer}")
         self._mask[self._length] = 0.0
         self._length += 1
-        return {
-            name: self._buffers[f"param_{name}"].read().astype(np.float32)
-            for name in self._spec.arguments
-        }
+        return {name: self._buffers[f"param_{name}"].read() for name in self._spec.arguments}
 
     def _append(self, source: str, target: str) -> None:
         """Copy new keys or values [paths, heads, dim] to their place in the suffix."""
@@ -186,19 +180,6 @@ class TensorRtDecoder:
         place = suffix.memory.address + self._length * width
         pitch = self._capacity * width
         self._stream.copy_rows(place, pitch, new.memory.address, width, paths * heads)
-
-    def _write(self, name: str, array: Array) -> None:
-        buffer = self._buffers[name]
-        buffer.write(array.astype(buffer.dtype))
-
-
-def compiled_engines(bundle: Bundle, precision: str) -> EngineSet:
-    """The engines that suit this bundle, TensorRT and GPU, without loading them.
-
-    Raises BackendError that says how others differ and what to run, MissingDependencyError
-    without TensorRT or cuda.bindings.
-    """
-    return _find(bundle, precision, Cuda())
 
 
 def describe_tensorrt() -> Availability:
@@ -225,42 +206,40 @@ def describe_tensorrt() -> Availability:
 
 def open_tensorrt(bundle: Bundle, precision: str) -> TensorRtNative:
     """Load a bundle's engines. Raises BackendError, MissingDependencyError."""
-    bundle.precision(precision)
-    cuda = Cuda()
-    engines = _find(bundle, precision, cuda)
-    return TensorRtNative(bundle.spec, TensorRtDevice(CudaStream(cuda), engines, _Loader(engines)))
+    engines = _find(bundle, precision)
+    device = TensorRtDevice(CudaStream(Cuda()), engines, _load(engines))
+    return TensorRtNative(bundle.spec, device)
 
 
-def _find(bundle: Bundle, precision: str, cuda: Cuda) -> EngineSet:
+def _find(bundle: Bundle, precision: str) -> EngineSet:
     from laglite.backends import tensorrt_module as tensorrt
 
-    target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, cuda.gpu())
+    gpu = cuda_driver.find_gpu()
+    if isinstance(gpu, Fault):
+        raise BackendError(f"backend 'tensorrt' cannot run: {gpu}")
+    target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, gpu)
     return find_engines(target, engines_root(), model_argument(bundle))
 
 
-class _Loader:
-    """Deserialises engines with one TensorRT runtime, and checks that they are what is written."""
+def _load(engines: EngineSet) -> dict[str, ICudaEngine]:
+    """All engines of a set, deserialised, with the tensors that are written down."""
+    from laglite.backends import tensorrt_module as tensorrt
 
-    def __init__(self, engines: EngineSet) -> None:
-        from laglite.backends import tensorrt_module as tensorrt
-
-        self._engines, self._module = engines, tensorrt
-        self._log = tensorrt.Log()
-        self._runtime = tensorrt.trt.Runtime(self._log)
-
-    def __call__(self, graph: str) -> Any:
-        content = self._engines.read(graph)
-        engine = self._runtime.deserialize_cuda_engine(content)
+    runtime = tensorrt.trt.Runtime(tensorrt.LOG)
+    loaded = {}
+    for graph in engines.engines:
+        engine = runtime.deserialize_cuda_engine(engines.read(graph))
         if engine is None:
             raise BackendError(
-                f"{self._engines.path}: TensorRT cannot load the engine of {graph!r}: "
-                f"{self._log.errors()}; {self._engines.rebuild_hint()}"
+                f"{engines.path}: TensorRT cannot load the engine of {graph!r}: "
+                f"{tensorrt.LOG.errors()}; {engines.rebuild_hint()}"
             )
         names = [engine.get_tensor_name(place) for place in range(engine.num_io_tensors)]
-        found = {name: self._module.dtype_name(engine.get_tensor_dtype(name)) for name in names}
-        if found != self._engines.dtypes(graph):
+        found = {name: tensorrt.dtype_name(engine.get_tensor_dtype(name)) for name in names}
+        if found != engines.dtypes(graph):
             raise BackendError(
-                f"{self._engines.path}: the engine of {graph!r} has other tensors than are "
-                f"written down; {self._engines.rebuild_hint()}"
+                f"{engines.path}: the engine of {graph!r} has other tensors than are written "
+                f"down; {engines.rebuild_hint()}"
             )
-        return engine
+        loaded[graph] = engine
+    return loaded

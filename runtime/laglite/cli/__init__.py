@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "laglite.cli.bench:bench",
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
+    "compile": "laglite_export.compile_cli:compile_engines",
     "checkpoint": "laglite_export.checkpoint_cli:checkpoint",
     "train": "laglite_train.cli:train",
     "finetune": "laglite_export.finetune_cli:finetune",
