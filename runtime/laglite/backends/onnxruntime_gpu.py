@@ -19,12 +19,12 @@ from laglite.backends.onnxruntime_device import (
     DTYPES,
     DeviceMemoryError,
     OrtBuffer,
-    OrtDevice,
     OrtProgram,
     OrtTensor,
     allocate,
     as_buffer,
     gigabytes,
+    open_device,
     run_error,
 )
 from laglite.backends.onnxruntime_session import TENSORRT_PROVIDER, Engine, open_session
@@ -63,7 +63,7 @@ class OnnxRuntimeGpu:
         # TensorRT does not promise that an output may lie where an input does.
         if files.device_step is not None and engine.provider != TENSORRT_PROVIDER:
             graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
-            self.device = OrtDevice(engine, graphs, self._dtype, capture)
+            self.device = open_device(engine, graphs, self._dtype, capture)
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
