@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.backends.device import Capacity, Device
+from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -53,13 +53,16 @@ class DeviceSampler:
         """Sample paths of every request, as `decoding.sample_paths` returns them.
 
         Requests of any lengths and horizons are decoded together, as many as the device holds.
-        Raises BackendError for more than the engine's fixed sizes, and LagliteError for values
-        that are not finite.
+        Raises BackendError for more than the engine's fixed sizes, DeviceMemoryError, which says
+        what would fit, and LagliteError for values that are not finite.
         """
         drawn: dict[int, _Drawn] = {}
         with self._lock:
             for size, rows in self._parts(requests):
-                found = self._decode(size, [requests[row] for row in rows])
+                try:
+                    found = self._decode(size, [requests[row] for row in rows])
+                except DeviceMemoryError as error:
+                    raise self._too_large(size, error) from error
                 drawn.update(zip(rows, found, strict=True))
 
         def finish(row: int) -> Paths:
@@ -141,6 +144,24 @@ class DeviceSampler:
         if np.isfinite(values).all() and np.isfinite(arguments).all():
             self._kept[size] = workspace
         return found
+
+    def _too_large(self, size: Capacity, error: DeviceMemoryError) -> DeviceMemoryError:
+        """The error of a batch of `size`, with what would fit."""
+        needed = size.series * self._series_bytes(size, size.paths)
+        text = (
+            f"{size.series:,} series x {size.paths:,} paths of {size.context:,} prompt tokens and "
+            f"{size.steps:,} steps need about {gigabytes(needed)}: {error}"
+        )
+        if self._budget is not None:
+            paths = size.paths
+            while paths > 1 and self._series_bytes(size, paths) > self._budget:
+                paths //= 2
+            series = self._budget // self._series_bytes(size, paths)
+            text += f"; about {series:,} series x {paths:,} paths fit"
+        return DeviceMemoryError(text)
+
+    def _series_bytes(self, size: Capacity, paths: int) -> int:
+        return series_bytes(self._spec, self._device, dataclasses.replace(size, paths=paths))
 
     def _workspace(self, size: Capacity) -> Workspace:
         """A new one, after old ones have made room for it."""

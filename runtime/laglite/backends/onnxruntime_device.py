@@ -14,24 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import DEVICE_STEP, IN_PLACE, Capacity
+from laglite.backends.device import DEVICE_STEP, IN_PLACE, Capacity, gigabytes
 from laglite.backends.library_errors import NO_MEMORY, explain
 from laglite.backends.onnxruntime_session import CPU, Engine, import_onnxruntime, open_session
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 
 LOG = logging.getLogger("laglite")
 OrtInput = tuple[list[int | str], str]  # shape, with names for sizes that vary, and dtype
 SESSIONS = 4  # of unlike shapes, kept
+FEW = 3  # series, paths and steps of a rehearsal: room for a launch too many
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
-
-
-class DeviceMemoryError(BackendError):
-    """A device without room for what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +107,6 @@ def run_error(backend: str, error: Exception, asked: int = 0) -> BackendError:
     return DeviceMemoryError(
         f"backend {backend!r}: the device's memory has no room{needed}{left}; {fault.remedy}"
     )
-
-
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
 
 
 class OrtProgram:
@@ -220,19 +213,19 @@ class OrtDevice:
         return OrtProgram(session, self._engine, buffers)
 
     def rehearse(self) -> None:
-        """Launch the smallest device step over zeros.
+        """Launch a small device step over zeros.
 
         Raises BackendError if it fails, or does not count as one step what was launched once.
         """
         buffers = {}
         for name, (shape, dtype) in self._known(DEVICE_STEP).items():
-            smallest = tuple(2 if isinstance(size, str) else size for size in shape)
-            buffers[name] = self.allocate(smallest, dtype)
+            few = tuple(FEW if isinstance(size, str) else size for size in shape)
+            buffers[name] = self.allocate(few, dtype)
         self.program(DEVICE_STEP, buffers).launch()
         counted = int(buffers["step"].read()[0])
         if counted != 1:
             raise BackendError(
-                f"backend {self._engine.backend!r}: one launch of the device step was run {counted} "
+                f"backend {self._engine.backend!r}: one launch of the device step ran {counted} "
                 "times; use backend 'cpu'"
             )
 

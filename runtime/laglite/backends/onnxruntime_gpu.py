@@ -14,22 +14,20 @@ from numpy.typing import NDArray
 
 from laglite.backends.append_graph import append_graph
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import DEVICE_STEP, PREFILL, Device
+from laglite.backends.device import DEVICE_STEP, PREFILL, Device, gigabytes
 from laglite.backends.onnxruntime_device import (
     DTYPES,
-    DeviceMemoryError,
     OrtBuffer,
     OrtProgram,
     OrtTensor,
     allocate,
     as_buffer,
-    gigabytes,
     open_device,
     run_error,
 )
 from laglite.backends.onnxruntime_session import TENSORRT_PROVIDER, Engine, open_session
 from laglite.bundle import Bundle
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 from laglite.kv_cache import empty_prompts
 from laglite.spec import ModelSpec
 
