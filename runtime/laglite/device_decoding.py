@@ -7,10 +7,12 @@ draws. Randomness is that of `decoding.sample_paths`, so that values agree to ro
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,10 +155,10 @@ class DeviceSampler:
             f"{size.steps:,} steps need about {gigabytes(needed)}: {error}"
         )
         if self._budget is not None:
-            paths = size.paths
-            while paths > 1 and self._series_bytes(size, paths) > self._budget:
-                paths //= 2
-            series = self._budget // self._series_bytes(size, paths)
+            fewer = range(1, size.paths + 1)
+            takes = partial(self._series_bytes, size)
+            paths = max(1, bisect.bisect_right(fewer, self._budget, key=takes))
+            series = self._budget // takes(paths)
             text += f"; about {series:,} series x {paths:,} paths fit"
         return DeviceMemoryError(text)
 

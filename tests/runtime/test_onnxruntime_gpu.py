@@ -310,7 +310,11 @@ def test_a_batch_that_does_not_fit_says_what_would(
         bundle.spec, forecaster.backend.device, Capacity(1, paths, 32, 40)
     )
     assert series * one <= 5_000_000 < (series + 1) * one
-    assert series >= 1
+    more = device_decoding.series_bytes(
+        bundle.spec, forecaster.backend.device, Capacity(1, paths + 1, 32, 40)
+    )
+    assert series == 1
+    assert more > 5_000_000
 
 
 def test_without_cuda_graphs_a_device_goes_on_and_says_so(
