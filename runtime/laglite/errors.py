@@ -37,6 +37,10 @@ class BackendError(LagliteError):
     """A backend that is not installed, or cannot run here."""
 
 
+class DeviceMemoryError(BackendError):
+    """A device without room for what was asked for."""
+
+
 class CapacityError(BackendError):
     """Shapes beyond what an engine was compiled for."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from laglite.backends.cuda_driver import LIBRARY, Gpu, find_gpu, free_memory
 from laglite.backends.library_errors import Fault
-from tests.runtime.fake_driver import FakeDriver
+from tests.runtime.cuda_driver_double import FakeDriver
 
 
 def install(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver) -> FakeDriver:

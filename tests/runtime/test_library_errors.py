@@ -40,6 +40,18 @@ TEXTS = {
         "the GPU is not ready yet",
         "nvidia-fabricmanager",
     ),
+    f"{CALL}CUDA failure 804: forward compatibility was attempted on non supported HW{WHERE}": (
+        "the NVIDIA driver is older than the CUDA libraries",
+        "update the driver",
+    ),
+    f"{CALL}CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable{WHERE}": (
+        "the GPU is busy or unavailable",
+        "nvidia-smi",
+    ),
+    f"{CALL}CUDA failure 2: out of memory{WHERE}": (
+        "the GPU's memory is full",
+        "fewer series or paths",
+    ),
     f"{CALL}CUDA failure 999: unknown error{WHERE}": (
         "for a reason it does not name",
         "nvidia-smi",

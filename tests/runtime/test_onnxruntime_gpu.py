@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,19 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from laglite import Forecaster
+from laglite import Forecaster, device_decoding
 from laglite.backends import onnxruntime_device, onnxruntime_gpu
-from laglite.backends.device import DEVICE_STEP, PREFILL, Buffer
+from laglite.backends.device import DEVICE_STEP, PREFILL, Buffer, Capacity
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.onnxruntime_device import (
     CapturedProgram,
-    DeviceMemoryError,
     OrtDevice,
     allocate,
 )
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from laglite.backends.onnxruntime_session import CPU, CPU_PROVIDER, Engine, open_session
 from laglite.bundle import Bundle, open_bundle
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 from laglite.verification import verify
 
 ENGINE = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu")
@@ -287,6 +287,62 @@ def test_a_prompt_that_does_not_fit_says_how_many_series_it_was_for(
     message = r"prompts of 7 series at once: .* no room for 4e-06 GB, of which 3e-06 GB are free"
     with pytest.raises(DeviceMemoryError, match=message):
         backend.prefill(tokens, rows, rows)
+
+
+def test_a_batch_that_does_not_fit_says_what_would(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecaster = Forecaster(bundle, OnnxRuntimeGpu(bundle, "fp32", ENGINE), 1)
+    sampler = forecaster._on_device
+    assert sampler is not None
+    monkeypatch.setattr(sampler, "_budget", 5_000_000)
+    monkeypatch.setattr(onnxruntime_device, "import_onnxruntime", FailingValues)
+    asked: dict[str, Any] = {"horizon": 40, "num_samples": 4000, "seed": 0, **TIMES}
+    with pytest.raises(DeviceMemoryError) as caught:
+        forecaster.predict_batch(ragged([30, 30]), **asked)
+    text = str(caught.value)
+    assert text.startswith("1 series x 4,000 paths of 32 prompt tokens and 40 steps need about")
+    assert "backend 'cuda': the device's memory has no room for" in text
+    found = re.search(r"; about ([\d,]+) series x ([\d,]+) paths fit$", text)
+    assert found is not None
+    series, paths = (int(number.replace(",", "")) for number in found.groups())
+    one = device_decoding.series_bytes(
+        bundle.spec, forecaster.backend.device, Capacity(1, paths, 32, 40)
+    )
+    assert series * one <= 5_000_000 < (series + 1) * one
+    more = device_decoding.series_bytes(
+        bundle.spec, forecaster.backend.device, Capacity(1, paths + 1, 32, 40)
+    )
+    assert series == 1
+    assert more > 5_000_000
+
+
+def test_without_cuda_graphs_a_device_goes_on_and_says_so(
+    bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The CPU's provider takes no graphs: it refuses the options that ask for one."""
+    engine = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu", captures=True)
+    backend = OnnxRuntimeGpu(bundle, "fp32", engine)
+    assert isinstance(backend.device, OrtDevice)
+    assert not backend.device.captures
+    assert caplog.records[0].levelname == "WARNING"
+    assert caplog.messages[0].endswith("it runs without CUDA graphs, which takes longer")
+    assert OnnxRuntimeGpu(bundle, "fp32", engine, capture=False).device is not None
+    assert len(caplog.messages) == 1
+
+
+def test_a_step_that_runs_more_often_than_launched_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = onnxruntime_device.OrtProgram.launch
+
+    def twice(self: onnxruntime_device.OrtProgram) -> None:
+        launch(self)
+        launch(self)
+
+    monkeypatch.setattr(onnxruntime_device.OrtProgram, "launch", twice)
+    with pytest.raises(BackendError, match="one launch of the device step ran 2 times"):
+        OnnxRuntimeGpu(bundle, "fp32", ENGINE)
 
 
 def test_a_run_that_fails_otherwise_is_explained() -> None:

@@ -44,12 +44,13 @@ TABLE = [
         "see that nvidia-smi lists one, and that CUDA_VISIBLE_DEVICES does not hide it",
     ),
     (
-        r"CUDA failure 35: |driver version is insufficient|cudaErrorInsufficientDriver",
+        r"CUDA failure 35: |driver version is insufficient|cudaErrorInsufficientDriver"
+        r"|CUDA failure 804: ",
         "the NVIDIA driver is older than the CUDA libraries",
         f"update the driver ({DRIVER_PAGE}), or install an onnxruntime-gpu made for an older CUDA",
     ),
     (
-        r"CUDA failure 80[34]: |unsupported display driver|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+        r"CUDA failure 803: |unsupported display driver|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
         "the parts of the NVIDIA driver are of different versions",
         "restart the machine, since the driver was updated while it ran",
     ),
@@ -57,6 +58,11 @@ TABLE = [
         r"CUDA failure 802: |system not yet initialized|CUDA_ERROR_SYSTEM_NOT_READY",
         "the GPU is not ready yet",
         "start the fabric manager that the GPU's machine needs (nvidia-fabricmanager)",
+    ),
+    (
+        r"CUDA failure 46: |cudaErrorDevicesUnavailable",
+        "the GPU is busy or unavailable",
+        "see in nvidia-smi whether another program has it to itself",
     ),
     (
         r"CUDA failure 999: |CUDA_ERROR_UNKNOWN",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,22 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import IN_PLACE, Capacity
+from laglite.backends.device import DEVICE_STEP, IN_PLACE, Capacity, gigabytes
 from laglite.backends.library_errors import NO_MEMORY, explain
 from laglite.backends.onnxruntime_session import CPU, Engine, import_onnxruntime, open_session
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 
+LOG = logging.getLogger("laglite")
+OrtInput = tuple[list[int | str], str]  # shape, with names for sizes that vary, and dtype
 SESSIONS = 4  # of unlike shapes, kept
+FEW = 3  # series, paths and steps of a rehearsal: room for a launch too many
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
-
-
-class DeviceMemoryError(BackendError):
-    """A device without room for what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,6 @@ def run_error(backend: str, error: Exception, asked: int = 0) -> BackendError:
     )
 
 
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
-
-
 class OrtProgram:
     """A session with every input and output bound to a tensor (see `device.Program`)."""
 
@@ -161,6 +157,25 @@ class CapturedProgram(OrtProgram):
         super().launch()
 
 
+def open_device(
+    engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool
+) -> OrtDevice:
+    """A device that was tried out, without CUDA graphs where they cannot be captured.
+
+    Raises BackendError if the device step does not run either way.
+    """
+    device = OrtDevice(engine, graphs, cache_dtype, capture)
+    try:
+        device.rehearse()
+    except BackendError as error:
+        if not device.captures:
+            raise
+        LOG.warning("%s; it runs without CUDA graphs, which takes longer", error)
+        device = OrtDevice(engine, graphs, cache_dtype, capture=False)
+        device.rehearse()
+    return device
+
+
 class OrtDevice:
     """An engine's memory and programs of fixed shapes (see `device.Device`)."""
 
@@ -171,9 +186,9 @@ class OrtDevice:
     ) -> None:
         """`graphs` are files by name; `capture` is for engines that capture CUDA graphs."""
         self._engine, self._graphs, self.cache_dtype = engine, graphs, cache_dtype
-        self._capture = capture and engine.captures
+        self.captures = capture and engine.captures
         self._sessions: dict[tuple[Any, ...], tuple[Any, int]] = {}
-        self._shapes: dict[str, dict[str, list[int | str]]] = {}
+        self._inputs: dict[str, dict[str, OrtInput]] = {}
         self._lock = threading.Lock()
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> OrtBuffer:
@@ -188,14 +203,31 @@ class OrtDevice:
             session, number = self._sessions.pop(key, (None, 0))
             if session is None:
                 session = open_session(
-                    self._graphs[graph], self._engine, sizes=sizes, capture=self._capture
+                    self._graphs[graph], self._engine, sizes=sizes, capture=self.captures
                 )
             self._sessions[key] = session, number + 1  # the last in order is the last used
             for oldest in list(self._sessions)[:-SESSIONS]:
                 del self._sessions[oldest]
-        if self._capture:
+        if self.captures:
             return CapturedProgram(session, self._engine, buffers, number + 1)
         return OrtProgram(session, self._engine, buffers)
+
+    def rehearse(self) -> None:
+        """Launch a small device step over zeros.
+
+        Raises BackendError if it fails, or does not count as one step what was launched once.
+        """
+        buffers = {}
+        for name, (shape, dtype) in self._known(DEVICE_STEP).items():
+            few = tuple(FEW if isinstance(size, str) else size for size in shape)
+            buffers[name] = self.allocate(few, dtype)
+        self.program(DEVICE_STEP, buffers).launch()
+        counted = int(buffers["step"].read()[0])
+        if counted != 1:
+            raise BackendError(
+                f"backend {self._engine.backend!r}: one launch of the device step ran {counted} "
+                "times; use backend 'cpu'"
+            )
 
     def free_bytes(self) -> int | None:
         """See `device.Device.free_bytes`."""
@@ -203,11 +235,8 @@ class OrtDevice:
 
     def _sizes(self, graph: str, buffers: Mapping[str, Any]) -> dict[str, int]:
         """The graph's named dimensions, from the buffers of its inputs."""
-        if graph not in self._shapes:
-            plain = open_session(self._graphs[graph], CPU)
-            self._shapes[graph] = {given.name: given.shape for given in plain.get_inputs()}
         sizes: dict[str, int] = {}
-        for name, shape in self._shapes[graph].items():
+        for name, (shape, _) in self._known(graph).items():
             if name not in buffers:
                 raise ValueError(f"graph {graph!r}: no buffer for the input {name!r}")
             actual = buffers[name].shape
@@ -217,3 +246,10 @@ class OrtDevice:
                 if (sizes.setdefault(size, length) if isinstance(size, str) else size) != length:
                     raise ValueError(f"graph {graph!r}: {name!r} is {actual}, not {shape}")
         return sizes
+
+    def _known(self, graph: str) -> dict[str, OrtInput]:
+        """The graph's inputs by name, read without an engine."""
+        if graph not in self._inputs:
+            inputs = open_session(self._graphs[graph], CPU).get_inputs()
+            self._inputs[graph] = {each.name: (each.shape, DTYPES[each.type]) for each in inputs}
+        return self._inputs[graph]

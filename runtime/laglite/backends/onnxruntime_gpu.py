@@ -14,22 +14,20 @@ from numpy.typing import NDArray
 
 from laglite.backends.append_graph import append_graph
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import DEVICE_STEP, PREFILL, Device
+from laglite.backends.device import DEVICE_STEP, PREFILL, Device, gigabytes
 from laglite.backends.onnxruntime_device import (
     DTYPES,
-    DeviceMemoryError,
     OrtBuffer,
-    OrtDevice,
     OrtProgram,
     OrtTensor,
     allocate,
     as_buffer,
-    gigabytes,
+    open_device,
     run_error,
 )
 from laglite.backends.onnxruntime_session import TENSORRT_PROVIDER, Engine, open_session
 from laglite.bundle import Bundle
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 from laglite.kv_cache import empty_prompts
 from laglite.spec import ModelSpec
 
@@ -63,7 +61,7 @@ class OnnxRuntimeGpu:
         # TensorRT does not promise that an output may lie where an input does.
         if files.device_step is not None and engine.provider != TENSORRT_PROVIDER:
             graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
-            self.device = OrtDevice(engine, graphs, self._dtype, capture)
+            self.device = open_device(engine, graphs, self._dtype, capture)
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array

@@ -41,7 +41,13 @@ def open_backend(name: str, bundle: Bundle, precision: str, threads: int) -> Bac
 
 def availability() -> list[Availability]:
     """What can be told of every backend without a model, in the order of `BACKENDS`."""
-    return [describe(CPU), describe(CUDA), describe(TENSORRT), describe_tensorrt()]
+    return [_describe(name) for name in BACKENDS[1:]]
+
+
+def _describe(name: str) -> Availability:
+    if name == "tensorrt":
+        return describe_tensorrt()
+    return describe({"cpu": CPU, "cuda": CUDA}.get(name, TENSORRT))
 
 
 def _open(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
@@ -71,7 +77,8 @@ def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
         except (BackendError, MissingDependencyError) as error:
             refused.append(str(error))
             continue
-        LOG.info("backend %r%s", name, "".join(f"; not {each}" for each in refused))
+        others = "".join(f"; {each}" for each in refused)
+        LOG.info("backend %r: %s%s", name, _describe(name).version, others)
         return backend
     reasons = "; ".join(refused)
     if precision in GPU_PRECISIONS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from laglite.backends.cuda_driver import Gpu, find_gpu
 from laglite.backends.gpu_libraries import installed
 from laglite.bundle import locate, manifest_digest
 from laglite.forecaster import available_cores
@@ -20,6 +21,7 @@ def environment(model: str) -> dict[str, str | int]:
     return {
         "processor": _processor(),
         "cores": available_cores(),
+        "gpu": str(gpu) if isinstance(gpu := find_gpu(), Gpu) else "none",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -16,46 +16,46 @@ class FakeDriver:
         self.codes, self.free = codes or {}, free
         self.contexts = self.pushed = 0
 
-    def cuInit(self, flags: int) -> int:  # noqa: N802
+    def cuInit(self, flags: int) -> int:
         return self.codes.get("cuInit", 0)
 
-    def cuDeviceGet(self, device: Any, index: int) -> int:  # noqa: N802
+    def cuDeviceGet(self, device: Any, index: int) -> int:
         device._obj.value = index
         return self.codes.get("cuDeviceGet", 0)
 
-    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+    def cuDriverGetVersion(self, version: Any) -> int:
         version._obj.value = CUDA_VERSION
         return 0
 
-    def cuDeviceGetName(self, name: Any, size: int, device: ctypes.c_int) -> int:  # noqa: N802
+    def cuDeviceGetName(self, name: Any, size: int, device: ctypes.c_int) -> int:
         name.value = NAME[: size - 1]
         return 0
 
-    def cuDeviceGetAttribute(self, value: Any, which: int, device: ctypes.c_int) -> int:  # noqa: N802
+    def cuDeviceGetAttribute(self, value: Any, which: int, device: ctypes.c_int) -> int:
         value._obj.value = CAPABILITY[which]
         return 0
 
-    def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:  # noqa: N802
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: ctypes.c_int) -> int:
         self.contexts += 1
         return self.codes.get("cuDevicePrimaryCtxRetain", 0)
 
-    def cuDevicePrimaryCtxRelease_v2(self, device: ctypes.c_int) -> int:  # noqa: N802
+    def cuDevicePrimaryCtxRelease_v2(self, device: ctypes.c_int) -> int:
         self.contexts -= 1
         return 0
 
-    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:  # noqa: N802
+    def cuCtxPushCurrent_v2(self, context: ctypes.c_void_p) -> int:
         self.pushed += 1
         return 0
 
-    def cuCtxPopCurrent_v2(self, context: Any) -> int:  # noqa: N802
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
         self.pushed -= 1
         return 0
 
-    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:  # noqa: N802
+    def cuMemGetInfo_v2(self, free: Any, total: Any) -> int:
         free._obj.value, total._obj.value = self.free, 2 * self.free
         return self.codes.get("cuMemGetInfo_v2", 0)
 
-    def cuGetErrorString(self, code: int, text: Any) -> int:  # noqa: N802
+    def cuGetErrorString(self, code: int, text: Any) -> int:
         if code not in TEXTS:
             return 1
         text._obj.value = TEXTS[code]
