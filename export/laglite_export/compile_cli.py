@@ -37,7 +37,9 @@ COUNT = click.IntRange(1)
 @click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16.")
 @click.option("--series", type=COUNT, default=8, show_default=True, help="Most series at once.")
 @click.option("--paths", type=COUNT, default=100, show_default=True, help="Most sample paths.")
-@click.option("--context", type=COUNT, help="Longest prompt; by default the model's context.")
+@click.option(
+    "--context", type=click.IntRange(2), help="Longest prompt; by default the model's context."
+)
 @click.option(
     "--horizon", type=click.IntRange(2), default=64, show_default=True, help="Longest horizon."
 )
