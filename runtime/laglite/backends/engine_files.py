@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -203,7 +204,7 @@ def compile_command(model: str, precision: str, capacity: Capacity | None = None
         numbers = (capacity.series, capacity.paths, capacity.context, capacity.steps)
         for option, number in zip(CAPACITY_OPTIONS, numbers, strict=True):
             words += [option, str(number)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def model_argument(bundle: Bundle) -> str:
@@ -235,7 +236,7 @@ def read_engine_set(path: Path, model: str) -> EngineSet:
             path,
             model,
             Target(**content["target"]),
-            Capacity(**content["capacity"]),
+            Capacity(**{name: int(most) for name, most in content["capacity"].items()}),
             {name: EngineFile.from_dict(entry) for name, entry in content["engines"].items()},
         )
     except OSError as error:
