@@ -15,14 +15,16 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laglite.backends.cuda_driver import Gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.bundle import SHIPPED, Bundle, manifest_digest
 from laglite.errors import BackendError
+
+if TYPE_CHECKING:
+    from laglite.backends.cuda_driver import Gpu
 
 SCHEMA_VERSION = 1
 MANIFEST = "engines.json"
