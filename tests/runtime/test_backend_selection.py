@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from laglite import Forecaster
-from laglite.backends import open_backend, selection
+from laglite import Forecaster, backends
+from laglite.backends import cuda_driver, open_backend, selection, tensorrt_native
 from laglite.backends.availability import Availability
+from laglite.backends.cuda_driver import Gpu
+from laglite.backends.library_errors import explain
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from laglite.backends.onnxruntime_session import CPU_PROVIDER, Engine
 from laglite.backends.probe import probe
+from laglite.backends.tensorrt_native import describe_tensorrt
 from laglite.bundle import Bundle, open_bundle
 from laglite.errors import BackendError, BundleError, InputError, missing
 
@@ -225,3 +229,52 @@ def test_a_forecaster_on_a_gpu_does_not_split_paths_over_threads(bundle: Bundle)
         range(30), horizon=2, num_samples=40, start="2024-01-01", freq="h"
     )
     assert made == [40]
+
+
+class TensorRt:
+    """Which TensorRT is installed, by a stand-in for the module that finds it."""
+
+    FLAVOUR, VERSION = "tensorrt", "10.3.0"
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "laglite.backends.tensorrt_module"
+    monkeypatch.setitem(sys.modules, name, TensorRt)  # type: ignore[arg-type]
+    monkeypatch.setattr(backends, "tensorrt_module", TensorRt, raising=False)
+    monkeypatch.setattr(cuda_driver, "find_gpu", lambda: Gpu("Test GPU", (8, 7), (12, 6)))
+    monkeypatch.setattr(tensorrt_native, "Cuda", object)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_is_described_by_version_and_gpu() -> None:
+    found = describe_tensorrt()
+    assert found.available
+    assert found.version == "tensorrt 10.3.0, Test GPU (compute capability 8.7)"
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_without_a_gpu_or_its_bindings_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise missing("cuda.bindings", "tensorrt", "backend 'tensorrt'")
+
+    monkeypatch.setattr(tensorrt_native, "Cuda", absent)
+    found = describe_tensorrt()
+    assert found.problem == "backend 'tensorrt' needs cuda.bindings, which is not installed"
+    assert found.remedy == "pip install 'laglite[tensorrt]'"
+    fault = explain("CUDA failure 100: no CUDA-capable device is detected")
+    monkeypatch.setattr(cuda_driver, "find_gpu", lambda: fault)
+    assert describe_tensorrt().problem == "the NVIDIA driver finds no GPU"
+    assert describe_tensorrt().version == "tensorrt 10.3.0"
+
+
+def test_tensorrt_that_is_not_installed_is_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in selection.TENSORRT_MODULES:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "laglite.backends.tensorrt_module", raising=False)
+    monkeypatch.delattr(backends, "tensorrt_module", raising=False)
+    found = describe_tensorrt()
+    assert found.problem == "TensorRT is not installed"
+    assert found.remedy == "pip install 'laglite[tensorrt]'"
