@@ -10,6 +10,7 @@ import ctypes
 import json
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -35,6 +36,7 @@ class TensorRtDouble(ModuleType):
     def __init__(self, cuda: CudaDouble, version: str = "10.3.0") -> None:
         super().__init__("tensorrt")
         self.cuda, self.__version__ = cuda, version
+        self.__spec__ = ModuleSpec("tensorrt", None)
         self.contexts: list[Context] = []
         self.context_memory = True
         self.refused_nodes: list[str] = []

@@ -38,7 +38,9 @@ COUNT = click.IntRange(1)
 @click.option("--series", type=COUNT, default=8, show_default=True, help="Most series at once.")
 @click.option("--paths", type=COUNT, default=100, show_default=True, help="Most sample paths.")
 @click.option("--context", type=COUNT, help="Longest prompt; by default the model's context.")
-@click.option("--horizon", type=COUNT, default=64, show_default=True, help="Longest horizon.")
+@click.option(
+    "--horizon", type=click.IntRange(2), default=64, show_default=True, help="Longest horizon."
+)
 @click.option("--rebuild", is_flag=True, help="Replace engines that are there.")
 def compile_engines(
     model: str | None,
@@ -98,7 +100,7 @@ def _say_what_applies(built: EngineSet, bundle: Bundle, output: Path | None) -> 
         )
     if built.target.gpu == NO_GPU:
         note(f"device: {NO_GPU}; nothing was run")
-    if output is not None:
+    if output is not None and output != engines_root():
         note(f"to use them: export {FOLDER}={output}")
     precision = built.target.precision
     note(

@@ -131,8 +131,32 @@ def build_engine(
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise BackendError(f"{graph}: TensorRT cannot build an engine: {LOG.errors()}")
-    tensors = _tensors(*(_shaped(builder, graph, shapes) for shapes in (least, largest)))
-    return bytes(engine), tensors, bytes(cache.serialize()) if cache is not None else b""
+    measured = b"" if cache is None else bytes(cache.serialize())
+    return bytes(engine), graph_tensors(builder, graph, capacity, fixed), measured
+
+
+def graph_tensors(
+    builder: trt.Builder, graph: Path, capacity: Capacity, fixed: bool
+) -> tuple[Tensor, ...]:
+    """Inputs and outputs of a graph, as an engine of it has them at its smallest and largest.
+
+    Shapes of outputs are known where those of inputs are numbers: the graph is read at both ends.
+    """
+    ends = []
+    for size in (capacity if fixed else LEAST, capacity):
+        network = _parse(builder, graph)
+        _fix_shapes(network, _input_shapes(network, size, graph))
+        ends.append(network)
+    found = []
+    for is_input in (True, False):
+        for place in range(ends[0].num_inputs if is_input else ends[0].num_outputs):
+            low, high = (
+                network.get_input(place) if is_input else network.get_output(place)
+                for network in ends
+            )
+            dtype = tensorrt.dtype_name(high.dtype)
+            found.append(Tensor(high.name, is_input, dtype, tuple(low.shape), tuple(high.shape)))
+    return tuple(found)
 
 
 def _parse(builder: trt.Builder, graph: Path) -> trt.INetworkDefinition:
@@ -178,27 +202,3 @@ def _fix_shapes(network: trt.INetworkDefinition, shapes: Mapping[str, Shape]) ->
     for place in range(network.num_inputs):
         tensor = network.get_input(place)
         tensor.shape = shapes[tensor.name]
-
-
-def _shaped(
-    builder: trt.Builder, graph: Path, shapes: Mapping[str, Shape]
-) -> trt.INetworkDefinition:
-    """The network at given shapes, from which those of its outputs follow."""
-    network = _parse(builder, graph)
-    _fix_shapes(network, shapes)
-    return network
-
-
-def _tensors(least: trt.INetworkDefinition, largest: trt.INetworkDefinition) -> tuple[Tensor, ...]:
-    """Inputs and outputs with their shapes in both networks."""
-    found = []
-    for is_input in (True, False):
-        count = largest.num_inputs if is_input else largest.num_outputs
-        for place in range(count):
-            low, high = (
-                network.get_input(place) if is_input else network.get_output(place)
-                for network in (least, largest)
-            )
-            dtype = tensorrt.dtype_name(high.dtype)
-            found.append(Tensor(high.name, is_input, dtype, tuple(low.shape), tuple(high.shape)))
-    return tuple(found)

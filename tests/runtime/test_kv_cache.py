@@ -56,6 +56,14 @@ def test_the_capacity_never_exceeds_what_the_horizon_needs(small_spec: ModelSpec
     assert len(SuffixCache(small_spec, PATHS, 5, "float32").mask) == 5
 
 
+def test_caches_are_kept_in_the_graphs_own_kind_of_number(small_spec: ModelSpec) -> None:
+    cache = SuffixCache(small_spec, PATHS, 4, "float16")
+    assert {cache.keys.dtype, cache.values.dtype} == {np.dtype(np.float16)}
+    assert cache.mask.dtype == np.float32
+    for keys, values in empty_prompts(small_spec, 1, "float16"):
+        assert {keys.dtype, values.dtype} == {np.dtype(np.float16)}
+
+
 def test_prompts_begin_with_a_border_on_which_a_query_scores_its_extra_number(
     small_spec: ModelSpec,
 ) -> None:

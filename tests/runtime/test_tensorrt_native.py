@@ -25,6 +25,8 @@ from tests.tensorrt_double import TensorRtDouble, install
 SERIES = [np.sin(np.arange(60 + 7 * row) / (3.0 + row)) * 10 + 40 * row for row in range(5)]
 Compile = Callable[..., Result]
 
+pytestmark = pytest.mark.filterwarnings("ignore:this model was trained with calendar features")
+
 
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TensorRtDouble:
@@ -89,7 +91,21 @@ def test_the_engines_are_proved_by_the_bundles_own_test_vectors(
 ) -> None:
     done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
     assert done.exit_code == 0, done.output
-    assert "backend tensorrt" in done.output
+    assert "device" in done.stdout
+    assert "backend tensorrt" in done.stdout
+
+
+def test_test_vectors_larger_than_the_engines_are_left_out_and_counted(
+    double: TensorRtDouble, compile_: Compile, tiny_bundle: Path
+) -> None:
+    assert compile_("--context", "40").exit_code == 0
+    done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
+    assert done.exit_code == 0, done.output
+    assert "test vectors were left out" in done.stderr
+    assert compile_("--paths", "1", "--horizon", "2", "--rebuild").exit_code == 0
+    done = CliRunner().invoke(main, ["verify", str(tiny_bundle), "--backend", "tensorrt"])
+    assert done.exit_code == 1
+    assert "engines" in done.stderr
 
 
 def test_scores_and_streams_are_those_of_the_cpu(compiled: Path, tiny_bundle: Path) -> None:
@@ -116,6 +132,7 @@ def test_a_missing_engine_names_the_command_that_makes_it(
         ("bundle_sha256", "0" * 64, "another version of the model .*000000000000, here"),
         ("version", "10.16.1", "made by tensorrt 10.16.1, here is 10.3.0"),
         ("flavour", "tensorrt_rtx", "made by tensorrt_rtx, here is tensorrt;"),
+        ("precision", "fp16", "of precision fp16, not fp32"),
         ("gpu", "Orin (compute capability 8.7)", "made for Orin .*, here is Double"),
     ],
 )
@@ -206,12 +223,12 @@ def test_more_than_the_capacities_is_refused_with_the_command_that_compiles_them
     backend = open_tensorrt(open_bundle(tiny_bundle), "fp32")
     spec = open_bundle(tiny_bundle).spec
     tokens = np.zeros((1, 301, spec.num_features), np.float32)
-    with pytest.raises(CapacityError, match="301 context .*--paths 20 --context 301"):
+    with pytest.raises(CapacityError, match="301 prompt tokens exceed the 300 .*--context 301"):
         backend.prefill(tokens, np.zeros((301, 4), np.float32), np.zeros((301, 4), np.float32))
     prompt = PromptCache([], [])
-    with pytest.raises(CapacityError, match="21 paths are more than the 20 .*--paths 21"):
+    with pytest.raises(CapacityError, match="21 paths exceed the 20 that .*--paths 21"):
         backend.decoder(prompt, 21, 4)
-    with pytest.raises(CapacityError, match="46 steps of horizon .*--horizon 46 --rebuild"):
+    with pytest.raises(CapacityError, match="46 steps exceed the 45 .*--horizon 46 --rebuild"):
         backend.decoder(prompt, 2, 45)
 
 
@@ -250,7 +267,13 @@ def test_a_context_without_memory_is_an_error_that_names_it(
     forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
     double.context_memory = False
     with pytest.raises(BackendError, match="out of device memory: no 1.0 MiB for the work of"):
-        forecaster.predict(SERIES[0], horizon=3)
+        forecaster.predict(SERIES[0], horizon=3, num_samples=20)
+
+
+def test_more_paths_than_the_engine_draws_are_refused(compiled: Path, tiny_bundle: Path) -> None:
+    forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
+    with pytest.raises(BackendError, match="21 paths exceed the 20 .*laglite compile"):
+        forecaster.predict(SERIES[0], horizon=3, num_samples=21)
 
 
 def test_a_refused_capture_leaves_plain_launches_and_says_so(
@@ -283,7 +306,7 @@ def test_programs_refuse_buffers_that_do_not_suit_the_engine(
 
 def test_memory_is_given_back(double: TensorRtDouble, compiled: Path, tiny_bundle: Path) -> None:
     forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
-    forecaster.predict(SERIES[0], horizon=5)
+    forecaster.predict(SERIES[0], horizon=5, num_samples=20)
     assert double.cuda.used() > 0
     del forecaster
     assert double.cuda.used() == 0

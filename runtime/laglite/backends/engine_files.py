@@ -108,6 +108,8 @@ class Target:
                 f"made from another version of the model (manifest sha256 "
                 f"{self.bundle_sha256[:SHORT]}, here {other.bundle_sha256[:SHORT]})"
             )
+        if self.precision != other.precision:
+            found.append(f"of precision {self.precision}, not {other.precision}")
         if self.flavour != other.flavour:
             found.append(f"made by {self.flavour}, here is {other.flavour}")
         elif self.version != other.version:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from laglite.backends import cuda_driver
 from laglite.backends.availability import Availability
 from laglite.backends.cuda_memory import Cuda, CudaStream
-from laglite.backends.device import DEVICE_STEP, PREFILL, Device
+from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity, Device
 from laglite.backends.engine_files import (
     EngineSet,
     Target,
@@ -69,16 +69,18 @@ class TensorRtNative:
         return TensorRtDecoder(self._own, self._spec, prompt, paths, max(1, steps))
 
 
-def require(engines: EngineSet, **asked: int) -> None:
-    """Raise CapacityError if the engines hold less of a capacity than is asked for."""
-    for name, number in asked.items():
-        most = getattr(engines.capacity, name)
-        if number > most:
-            raise CapacityError(
-                f"{number} {'steps of horizon' if name == 'steps' else name} are more than the "
-                f"{most} that the engines in {engines.path} were compiled for; "
-                f"{engines.rebuild_hint(**{name: number})}"
-            )
+def require(engines: EngineSet, paths: int = 1, context: int = 1, steps: int = 1) -> None:
+    """Raise CapacityError if this is more than the engines were compiled for."""
+    have, needed = engines.capacity, Capacity(1, paths, context, steps)
+    excess = have.exceeded_by(needed)
+    if excess is None:
+        return
+    larger = engines.rebuild_hint(
+        paths=max(have.paths, paths),
+        context=max(have.context, context),
+        steps=max(have.steps, steps),
+    )
+    raise CapacityError(f"{excess} that the engines in {engines.path} were compiled for; {larger}")
 
 
 class _Prefill:
