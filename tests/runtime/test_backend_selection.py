@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import logging
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from laglite import Forecaster, backends
-from laglite.backends import cuda_driver, open_backend, selection, tensorrt_native
+from laglite.backends import cuda_driver, gpu_engines, open_backend, selection, tensorrt_native
 from laglite.backends.availability import Availability
 from laglite.backends.cuda_driver import Gpu
 from laglite.backends.library_errors import explain
@@ -38,23 +39,25 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened: list[str] = []
         self._patch = monkeypatch
-        monkeypatch.setattr(selection, "has_provider", lambda engine: False)
+        monkeypatch.setattr(selection, "_has_cuda", lambda: False)
         self._find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", self._spec)
         self._tensorrt = False
 
     def _spec(self, name: str, package: str | None = None) -> Any:
         if name.startswith("tensorrt"):
-            return object() if self._tensorrt and name == "tensorrt" else None
+            # Of stubs alone there is a folder, and no module in it.
+            installed = self._tensorrt and name == "tensorrt"
+            return types.SimpleNamespace(origin="tensorrt/__init__.py" if installed else None)
         return self._find(name, package)
 
     def cuda(self, result: Exception | None = None, wrong: float = 0.0) -> None:
-        self._patch.setattr(selection, "has_provider", lambda engine: True)
-        self._patch.setattr(selection, "open_cuda", self._opener("cuda", result, wrong))
+        self._patch.setattr(selection, "_has_cuda", lambda: True)
+        self._patch.setattr(gpu_engines, "open_cuda", self._opener("cuda", result, wrong))
 
     def tensorrt(self, result: Exception | None = None) -> None:
         self._tensorrt = True
-        self._patch.setattr(selection, "open_tensorrt", self._opener("tensorrt", result, 0.0))
+        self._patch.setattr(tensorrt_native, "open_tensorrt", self._opener("tensorrt", result, 0.0))
 
     def _opener(self, name: str, result: Exception | None, wrong: float) -> Callable[..., Any]:
         engine = Engine(name, {CPU_PROVIDER: {}}, memory="cpu")
@@ -94,6 +97,19 @@ def test_without_gpu_libraries_the_cpu_is_chosen_and_nothing_said(
 ) -> None:
     assert open_backend("auto", bundle, "fp32", 1).name == "cpu"
     assert caplog.messages == []
+
+
+def test_cuda_is_installed_where_onnxruntime_has_its_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    providers = ["CPUExecutionProvider"]
+    module = types.SimpleNamespace(get_available_providers=lambda: providers)
+    monkeypatch.setattr(selection, "import_onnxruntime", lambda: module)
+    assert not selection._has_cuda()
+    providers.insert(0, "CUDAExecutionProvider")
+    assert selection._has_cuda()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not selection._has_cuda()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
