@@ -85,14 +85,13 @@ def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
         others = "".join(f"; {each}" for each in refused)
         LOG.info("backend %r: %s%s", name, _describe(name).version, others)
         return backend
-    reasons = "; ".join(refused)
-    if precision in GPU_PRECISIONS:
-        raise BackendError(
-            f"precision {precision!r} is for GPUs, and no backend of one runs here: "
-            f"{reasons or 'none is installed'}; use precision 'fp32', or backend 'cpu'"
-        )
     if refused:
-        LOG.warning("backend 'cpu', since no GPU can be used: %s", reasons)
+        LOG.warning("backend 'cpu', since no GPU can be used: %s", "; ".join(refused))
+    if precision in GPU_PRECISIONS:
+        LOG.warning(
+            "precision %r is for GPUs; the CPU computes it in float32: 'fp32' is as fast and exact",
+            precision,
+        )
     return OnnxRuntimeCpu(bundle, precision, threads)
 
 
