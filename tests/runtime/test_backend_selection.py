@@ -203,7 +203,7 @@ def test_half_precision_on_the_cpu_is_warned_about_unless_the_cpu_was_asked_for(
     assert open_backend("auto", bundle, "fp16", 1).name == "cpu"
     first, second = caplog.messages
     assert "there is no NVIDIA driver" in first
-    assert second.startswith("precision 'fp16' is for GPUs; the CPU computes it in float32")
+    assert second.startswith("precision 'fp16' is for GPUs: on the CPU choose 'fp32'")
 
 
 def test_names_and_precisions_that_do_not_exist_are_refused(bundle: Bundle) -> None:

@@ -89,8 +89,7 @@ def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
         LOG.warning("backend 'cpu', since no GPU can be used: %s", "; ".join(refused))
     if precision in GPU_PRECISIONS:
         LOG.warning(
-            "precision %r is for GPUs; the CPU computes it in float32: 'fp32' is as fast and exact",
-            precision,
+            "precision %r is for GPUs: on the CPU choose 'fp32', or 'int8' for speed", precision
         )
     return OnnxRuntimeCpu(bundle, precision, threads)
 
