@@ -36,7 +36,7 @@ class TensorRtDouble(ModuleType):
     def __init__(self, cuda: CudaDouble, version: str = "10.3.0") -> None:
         super().__init__("tensorrt")
         self.cuda, self.__version__ = cuda, version
-        self.__spec__ = ModuleSpec("tensorrt", None)
+        self.__spec__ = ModuleSpec("tensorrt", None, origin="double")
         self.contexts: list[Context] = []
         self.context_memory = True
         self.refused_nodes: list[str] = []

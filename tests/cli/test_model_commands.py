@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from laglite import Forecaster, __version__
-from laglite.backends import Availability, selection
+from laglite.backends import Availability, gpu_engines, selection
 from laglite.backends.device import Capacity
 from laglite.bundle import SHIPPED, open_bundle
 from laglite.cli import COMMANDS, main
@@ -125,8 +125,8 @@ def test_what_the_library_logs_is_a_note_beside_the_result(
     def refuse(bundle: object, precision: str) -> None:
         raise refusal
 
-    monkeypatch.setattr(selection, "has_provider", lambda engine: True)
-    monkeypatch.setattr(selection, "open_cuda", refuse)
+    monkeypatch.setattr(selection, "_has_cuda", lambda: True)
+    monkeypatch.setattr(gpu_engines, "open_cuda", refuse)
     result = run("verify", tiny_bundle, "--threads", "1")
     assert result.exit_code == 0
     assert f"backend 'cpu', since no GPU can be used: {refusal}" in result.stderr
@@ -158,7 +158,8 @@ def test_verify_proves_a_bundle_and_states_the_difference(tiny_bundle: Path) -> 
 @pytest.mark.parametrize("model", ["base", "nano"])
 def test_verify_takes_every_precision_of_the_shipped_models(model: str) -> None:
     for precision in open_bundle(SHIPPED / model).precisions:
-        result = run("verify", model, "--precision", precision, "--threads", "1")
+        options = ["--backend", "cpu", "--precision", precision, "--threads", "1"]
+        result = run("verify", model, *options)
         assert result.exit_code == 0, result.stderr
         assert "device" not in result.stdout
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import logging
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from laglite import Forecaster
-from laglite.backends import open_backend, selection
+from laglite import Forecaster, backends
+from laglite.backends import cuda_driver, gpu_engines, open_backend, selection, tensorrt_native
 from laglite.backends.availability import Availability
+from laglite.backends.cuda_driver import Gpu
+from laglite.backends.library_errors import explain
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from laglite.backends.onnxruntime_session import CPU_PROVIDER, Engine
 from laglite.backends.probe import probe
+from laglite.backends.tensorrt_native import describe_tensorrt
 from laglite.bundle import Bundle, open_bundle
 from laglite.errors import BackendError, BundleError, InputError, missing
 
@@ -34,23 +39,25 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.opened: list[str] = []
         self._patch = monkeypatch
-        monkeypatch.setattr(selection, "has_provider", lambda engine: False)
+        monkeypatch.setattr(selection, "_has_cuda", lambda: False)
         self._find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", self._spec)
         self._tensorrt = False
 
     def _spec(self, name: str, package: str | None = None) -> Any:
         if name.startswith("tensorrt"):
-            return object() if self._tensorrt and name == "tensorrt" else None
+            # Of stubs alone there is a folder, and no module in it.
+            installed = self._tensorrt and name == "tensorrt"
+            return types.SimpleNamespace(origin="tensorrt/__init__.py" if installed else None)
         return self._find(name, package)
 
     def cuda(self, result: Exception | None = None, wrong: float = 0.0) -> None:
-        self._patch.setattr(selection, "has_provider", lambda engine: True)
-        self._patch.setattr(selection, "open_cuda", self._opener("cuda", result, wrong))
+        self._patch.setattr(selection, "_has_cuda", lambda: True)
+        self._patch.setattr(gpu_engines, "open_cuda", self._opener("cuda", result, wrong))
 
     def tensorrt(self, result: Exception | None = None) -> None:
         self._tensorrt = True
-        self._patch.setattr(selection, "open_tensorrt", self._opener("tensorrt", result, 0.0))
+        self._patch.setattr(tensorrt_native, "open_tensorrt", self._opener("tensorrt", result, 0.0))
 
     def _opener(self, name: str, result: Exception | None, wrong: float) -> Callable[..., Any]:
         engine = Engine(name, {CPU_PROVIDER: {}}, memory="cpu")
@@ -90,6 +97,19 @@ def test_without_gpu_libraries_the_cpu_is_chosen_and_nothing_said(
 ) -> None:
     assert open_backend("auto", bundle, "fp32", 1).name == "cpu"
     assert caplog.messages == []
+
+
+def test_cuda_is_installed_where_onnxruntime_has_its_provider(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    providers = ["CPUExecutionProvider"]
+    module = types.SimpleNamespace(get_available_providers=lambda: providers)
+    monkeypatch.setattr(selection, "import_onnxruntime", lambda: module)
+    assert not selection._has_cuda()
+    providers.insert(0, "CUDAExecutionProvider")
+    assert selection._has_cuda()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not selection._has_cuda()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -174,15 +194,16 @@ def test_eight_bits_are_for_the_cpu(
             open_backend(name, bundle, "int8", 1)
 
 
-def test_half_precision_goes_to_the_cpu_only_when_that_is_asked_for(
-    machine: Machine, bundle: Bundle
+def test_half_precision_on_the_cpu_is_warned_about_unless_the_cpu_was_asked_for(
+    machine: Machine, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(BackendError, match="no backend of one runs here: none is installed; use"):
-        open_backend("auto", bundle, "fp16", 1)
-    machine.cuda(NO_GPU.error())
-    with pytest.raises(BackendError, match="'fp16' is for GPUs.*there is no NVIDIA driver"):
-        open_backend("auto", bundle, "fp16", 1)
     assert open_backend("cpu", bundle, "fp16", 1).name == "cpu"
+    assert caplog.messages == []
+    machine.cuda(NO_GPU.error())
+    assert open_backend("auto", bundle, "fp16", 1).name == "cpu"
+    first, second = caplog.messages
+    assert "there is no NVIDIA driver" in first
+    assert second.startswith("precision 'fp16' is for GPUs: on the CPU choose 'fp32'")
 
 
 def test_names_and_precisions_that_do_not_exist_are_refused(bundle: Bundle) -> None:
@@ -225,3 +246,52 @@ def test_a_forecaster_on_a_gpu_does_not_split_paths_over_threads(bundle: Bundle)
         range(30), horizon=2, num_samples=40, start="2024-01-01", freq="h"
     )
     assert made == [40]
+
+
+class TensorRt:
+    """Which TensorRT is installed, by a stand-in for the module that finds it."""
+
+    FLAVOUR, VERSION = "tensorrt", "10.3.0"
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "laglite.backends.tensorrt_module"
+    monkeypatch.setitem(sys.modules, name, TensorRt)  # type: ignore[arg-type]
+    monkeypatch.setattr(backends, "tensorrt_module", TensorRt, raising=False)
+    monkeypatch.setattr(cuda_driver, "find_gpu", lambda: Gpu("Test GPU", (8, 7), (12, 6)))
+    monkeypatch.setattr(tensorrt_native, "Cuda", object)
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_is_described_by_version_and_gpu() -> None:
+    found = describe_tensorrt()
+    assert found.available
+    assert found.version == "tensorrt 10.3.0, Test GPU (compute capability 8.7)"
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_tensorrt_without_a_gpu_or_its_bindings_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise missing("cuda.bindings", "tensorrt", "backend 'tensorrt'")
+
+    monkeypatch.setattr(tensorrt_native, "Cuda", absent)
+    found = describe_tensorrt()
+    assert found.problem == "backend 'tensorrt' needs cuda.bindings, which is not installed"
+    assert found.remedy == "pip install 'laglite[tensorrt]'"
+    fault = explain("CUDA failure 100: no CUDA-capable device is detected")
+    monkeypatch.setattr(cuda_driver, "find_gpu", lambda: fault)
+    assert describe_tensorrt().problem == "the NVIDIA driver finds no GPU"
+    assert describe_tensorrt().version == "tensorrt 10.3.0"
+
+
+def test_tensorrt_that_is_not_installed_is_said_to_be_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in selection.TENSORRT_MODULES:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "laglite.backends.tensorrt_module", raising=False)
+    monkeypatch.delattr(backends, "tensorrt_module", raising=False)
+    found = describe_tensorrt()
+    assert found.problem == "TensorRT is not installed"
+    assert found.remedy == "pip install 'laglite[tensorrt]'"

@@ -231,6 +231,27 @@ def test_capturing_a_graph_does_not_run_it_more_often_than_launched() -> None:
     assert session.captured == {"1", "2"}
 
 
+SIZES = {
+    "Expand": [1], "Pad": [1], "Range": [0, 1, 2], "Reshape": [1], "Slice": [1, 2, 3, 4],
+    "Split": [1], "Squeeze": [1], "Tile": [1], "Unsqueeze": [1], "ConstantOfShape": [0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("graph", [PREFILL, DEVICE_STEP])
+def test_no_size_in_a_graph_depends_on_what_a_buffer_holds(
+    bundle: Bundle, precision: str, graph: str
+) -> None:
+    """A CUDA graph could not wait for the host to read it."""
+    model = onnx.load(getattr(bundle.precision(precision), graph), load_external_data=False)
+    held = {given.name for given in model.graph.input}
+    for node in model.graph.node:
+        for place in SIZES.get(node.op_type, ()):
+            assert not held & set(node.input[place : place + 1]), node.name
+        if node.op_type != "Shape" and held & set(node.input):
+            held |= set(node.output)
+
+
 def test_outputs_without_a_buffer_are_not_kept() -> None:
     step = allocate("cpu", (1,), "int64", "cuda")
     program = onnxruntime_device.OrtProgram(open_session(counter(), CPU), CPU, {"step": step})
@@ -332,7 +353,7 @@ def test_without_cuda_graphs_a_device_goes_on_and_says_so(
 
 
 def test_a_step_that_runs_more_often_than_launched_is_refused(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     launch = onnxruntime_device.OrtProgram.launch
 
@@ -341,8 +362,11 @@ def test_a_step_that_runs_more_often_than_launched_is_refused(
         launch(self)
 
     monkeypatch.setattr(onnxruntime_device.OrtProgram, "launch", twice)
-    with pytest.raises(BackendError, match="one launch of the device step ran 2 times"):
-        OnnxRuntimeGpu(bundle, "fp32", ENGINE)
+    for captures in (False, True):
+        engine = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu", captures=captures)
+        with pytest.raises(BackendError, match="one launch of the device step ran 2 times"):
+            OnnxRuntimeGpu(bundle, "fp32", engine)
+    assert caplog.messages == []
 
 
 def test_a_run_that_fails_otherwise_is_explained() -> None:

@@ -7,7 +7,6 @@ import ctypes
 import importlib
 import importlib.util
 import io
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,17 @@ from typing import Any
 from laglite.backends.availability import Availability
 from laglite.backends.cuda_driver import find_gpu
 from laglite.backends.library_errors import GPU_WHEEL, Fault, explain
-from laglite.backends.onnxruntime_session import CPU_PROVIDER, Engine, import_onnxruntime
+from laglite.backends.onnxruntime_session import (
+    CPU_PROVIDER,
+    CUDA_PROVIDER,
+    TENSORRT_PROVIDER,
+    Engine,
+    import_onnxruntime,
+)
 from laglite.errors import MissingDependencyError
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-LIBRARIES = {
-    "CUDAExecutionProvider": "cuda",
-    "TensorrtExecutionProvider": "tensorrt",
-}
+LIBRARIES = {CUDA_PROVIDER: "cuda", TENSORRT_PROVIDER: "tensorrt"}
 
 
 def describe(engine: Engine) -> Availability:
@@ -58,13 +60,6 @@ def installed() -> list[str]:
     return found
 
 
-def has_provider(engine: Engine) -> bool:
-    """Whether the installed onnxruntime was built with the engine's provider."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return False
-    return engine.provider in import_onnxruntime().get_available_providers()
-
-
 def _availability(engine: Engine, found: str, fault: Fault | None) -> Availability:
     if fault is None:
         return Availability(engine.backend, found)
@@ -82,8 +77,7 @@ def _load(ort: Any, provider: str) -> Fault | None:
     """Load a provider's library as onnxruntime would, which tells its log alone why it cannot."""
     _preload(ort, provider)
     folder = Path(ort.__file__).parent / "capi"
-    names: Sequence[str] = ("shared", LIBRARIES[provider])
-    for name in names:
+    for name in ("shared", LIBRARIES[provider]):
         library = folder / f"libonnxruntime_providers_{name}.so"
         if not library.exists():  # part of onnxruntime itself in some builds
             continue

@@ -170,9 +170,9 @@ def open_device(
     except BackendError as error:
         if not device.captures:
             raise
-        LOG.warning("%s; it runs without CUDA graphs, which takes longer", error)
         device = OrtDevice(engine, graphs, cache_dtype, capture=False)
         device.rehearse()
+        LOG.warning("%s; it runs without CUDA graphs, which takes longer", error)
     return device
 
 

@@ -1,4 +1,7 @@
-"""Choice of a backend by name, or of the best that runs here."""
+"""Choice of a backend by name, or of the best that runs here.
+
+What only GPUs need is imported when one is asked for or its libraries are there.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,9 @@ import importlib.util
 import logging
 
 from laglite.backends.availability import Availability
-from laglite.backends.gpu_engines import CUDA, TENSORRT, open_cuda, open_onnxruntime_tensorrt
-from laglite.backends.gpu_libraries import describe, has_provider
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from laglite.backends.onnxruntime_session import CPU
-from laglite.backends.probe import probe
+from laglite.backends.onnxruntime_session import CPU, CUDA_PROVIDER, import_onnxruntime
 from laglite.backends.protocol import Backend
-from laglite.backends.tensorrt_native import describe_tensorrt, open_tensorrt
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, InputError, MissingDependencyError
 
@@ -45,9 +44,12 @@ def availability() -> list[Availability]:
 
 
 def _describe(name: str) -> Availability:
+    from laglite.backends import gpu_engines, gpu_libraries, tensorrt_native
+
     if name == "tensorrt":
-        return describe_tensorrt()
-    return describe({"cpu": CPU, "cuda": CUDA}.get(name, TENSORRT))
+        return tensorrt_native.describe_tensorrt()
+    engines = {each.backend: each for each in (CPU, gpu_engines.CUDA, gpu_engines.TENSORRT)}
+    return gpu_libraries.describe(engines[name])
 
 
 def _open(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
@@ -58,13 +60,16 @@ def _open(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
             f"backend {name!r}: precision {precision!r} is for the CPU; "
             "use precision 'fp32' or 'fp16', or backend 'cpu'"
         )
+    from laglite.backends import gpu_engines, tensorrt_native
+    from laglite.backends.probe import probe
+
     backend: Backend
     if name == "cuda":
-        backend = open_cuda(bundle, precision)
+        backend = gpu_engines.open_cuda(bundle, precision)
     elif name == "tensorrt":
-        backend = open_tensorrt(bundle, precision)
+        backend = tensorrt_native.open_tensorrt(bundle, precision)
     else:
-        backend = open_onnxruntime_tensorrt(bundle, precision)
+        backend = gpu_engines.open_onnxruntime_tensorrt(bundle, precision)
     probe(backend, bundle.spec, bundle.precision(precision))
     return backend
 
@@ -80,22 +85,28 @@ def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
         others = "".join(f"; {each}" for each in refused)
         LOG.info("backend %r: %s%s", name, _describe(name).version, others)
         return backend
-    reasons = "; ".join(refused)
-    if precision in GPU_PRECISIONS:
-        raise BackendError(
-            f"precision {precision!r} is for GPUs, and no backend of one runs here: "
-            f"{reasons or 'none is installed'}; use precision 'fp32', or backend 'cpu'"
-        )
     if refused:
-        LOG.warning("backend 'cpu', since no GPU can be used: %s", reasons)
+        LOG.warning("backend 'cpu', since no GPU can be used: %s", "; ".join(refused))
+    if precision in GPU_PRECISIONS:
+        LOG.warning(
+            "precision %r is for GPUs: on the CPU choose 'fp32', or 'int8' for speed", precision
+        )
     return OnnxRuntimeCpu(bundle, precision, threads)
 
 
 def _installed() -> list[str]:
     """GPU backends whose libraries are installed, the best first."""
     found = []
-    if any(importlib.util.find_spec(name) is not None for name in TENSORRT_MODULES):
+    specs = (importlib.util.find_spec(name) for name in TENSORRT_MODULES)
+    if any(spec is not None and spec.origin is not None for spec in specs):  # stubs have no origin
         found.append("tensorrt")
-    if has_provider(CUDA):
+    if _has_cuda():
         found.append("cuda")
     return found
+
+
+def _has_cuda() -> bool:
+    """Whether an onnxruntime is installed that was built with the CUDA provider."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return False
+    return CUDA_PROVIDER in import_onnxruntime().get_available_providers()
