@@ -75,13 +75,16 @@ def build_engines(
 
 
 def graph_files(bundle: Bundle, precision: str) -> dict[str, Path]:
-    """The graphs that engines are made of. Raises InputError for a precision that has none."""
+    """The graphs that engines are made of.
+
+    Raises BundleError for an unknown precision, InputError for one that is for CPUs.
+    """
+    files = bundle.precision(precision)
     if precision not in PRECISIONS:
         raise InputError(
-            f"no engines of precision {precision!r}: TensorRT takes 8-bit graphs only with "
-            f"symmetric inputs, and those of a bundle are for CPUs; one of: {', '.join(PRECISIONS)}"
+            f"no engines of precision {precision!r}, which is for CPUs: TensorRT takes 8-bit "
+            f"graphs only with symmetric inputs; one of: {', '.join(PRECISIONS)}"
         )
-    files = bundle.precision(precision)
     found = {PREFILL: files.prefill, STEP: files.step}
     return found if files.device_step is None else {**found, DEVICE_STEP: files.device_step}
 
