@@ -43,7 +43,6 @@ class TensorRtDouble(ModuleType):
         self.cleared: list[str] = []
         self.timings_given: list[bytes] = []
         self.ILogger = Logger
-        self.TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
         self.BuilderFlag = SimpleNamespace(TF32="TF32")
 

@@ -8,10 +8,6 @@ __version__: str
 class DataType:
     name: str
 
-class TensorIOMode:
-    INPUT: TensorIOMode
-    OUTPUT: TensorIOMode
-
 class NetworkDefinitionCreationFlag:
     STRONGLY_TYPED: NetworkDefinitionCreationFlag
     def __int__(self) -> int: ...
@@ -25,8 +21,6 @@ class ILogger:
         def __le__(self, other: ILogger.Severity) -> bool: ...
 
     def __init__(self) -> None: ...
-
-class Dims(Sequence[int]): ...  # type: ignore[misc]
 
 class ITensor:
     name: str
@@ -51,7 +45,6 @@ class OnnxParser:
     def get_error(self, index: int) -> ParserError: ...
 
 class IHostMemory:
-    nbytes: int
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
 class ITimingCache:

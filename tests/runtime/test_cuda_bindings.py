@@ -51,3 +51,31 @@ def test_without_a_gpu_the_first_call_names_cudas_error() -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(CudaError, match=f"failed with {error.name}"):
         Cuda()
+
+
+def test_the_real_calls_take_what_the_code_gives_them() -> None:
+    """Without a driver each fails with CUDA's error, but only after it took its arguments."""
+    error, _ = runtime.cudaGetDeviceCount()
+    if int(error) == 0:
+        pytest.skip("there is a GPU, and these addresses are invented")
+    stream, address, size = runtime.cudaStream_t(4096), 1 << 20, 64
+    up = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    for name, arguments in {
+        "cudaSetDevice": (0,),
+        "cudaMemGetInfo": (),
+        "cudaMalloc": (size,),
+        "cudaFree": (address,),
+        "cudaStreamCreateWithFlags": (runtime.cudaStreamNonBlocking,),
+        "cudaMemsetAsync": (address, 0, size, stream),
+        "cudaMemcpyAsync": (address, address, size, up, stream),
+        "cudaMemcpy2DAsync": (address, 16, address, 8, 8, 4, up, stream),
+        "cudaStreamSynchronize": (stream,),
+        "cudaStreamBeginCapture": (stream, mode),
+        "cudaStreamEndCapture": (stream,),
+        "cudaGraphInstantiate": (runtime.cudaGraph_t(4096), 0),
+        "cudaGraphLaunch": (runtime.cudaGraphExec_t(4096), stream),
+    }.items():
+        error, *_ = getattr(runtime, name)(*arguments)
+        assert int(error) != 0, name
+    assert int(stream) == 4096
