@@ -7,19 +7,21 @@ draws. Randomness is that of `decoding.sample_paths`, so that values agree to ro
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.backends.device import Capacity, Device
+from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError
+from laglite.errors import BackendError, DeviceMemoryError
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -53,13 +55,16 @@ class DeviceSampler:
         """Sample paths of every request, as `decoding.sample_paths` returns them.
 
         Requests of any lengths and horizons are decoded together, as many as the device holds.
-        Raises BackendError for more than the engine's fixed sizes, and LagliteError for values
-        that are not finite.
+        Raises BackendError for more than the engine's fixed sizes, DeviceMemoryError, which says
+        what would fit, and LagliteError for values that are not finite.
         """
         drawn: dict[int, _Drawn] = {}
         with self._lock:
             for size, rows in self._parts(requests):
-                found = self._decode(size, [requests[row] for row in rows])
+                try:
+                    found = self._decode(size, [requests[row] for row in rows])
+                except DeviceMemoryError as error:
+                    raise self._too_large(size, error) from error
                 drawn.update(zip(rows, found, strict=True))
 
         def finish(row: int) -> Paths:
@@ -141,6 +146,24 @@ class DeviceSampler:
         if np.isfinite(values).all() and np.isfinite(arguments).all():
             self._kept[size] = workspace
         return found
+
+    def _too_large(self, size: Capacity, error: DeviceMemoryError) -> DeviceMemoryError:
+        """The error of a batch of `size`, with what would fit."""
+        needed = size.series * self._series_bytes(size, size.paths)
+        text = (
+            f"{size.series:,} series x {size.paths:,} paths of {size.context:,} prompt tokens and "
+            f"{size.steps:,} steps need about {gigabytes(needed)}: {error}"
+        )
+        if self._budget is not None:
+            fewer = range(1, size.paths + 1)
+            takes = partial(self._series_bytes, size)
+            paths = max(1, bisect.bisect_right(fewer, self._budget, key=takes))
+            series = self._budget // takes(paths)
+            text += f"; about {series:,} series x {paths:,} paths fit"
+        return DeviceMemoryError(text)
+
+    def _series_bytes(self, size: Capacity, paths: int) -> int:
+        return series_bytes(self._spec, self._device, dataclasses.replace(size, paths=paths))
 
     def _workspace(self, size: Capacity) -> Workspace:
         """A new one, after old ones have made room for it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.device import Device
+from laglite.backends.onnxruntime_session import CPU, import_onnxruntime, open_session
 from laglite.bundle import Bundle
-from laglite.errors import BackendError, missing
+from laglite.errors import BackendError
 from laglite.kv_cache import Array as CacheArray
 from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
@@ -24,6 +24,7 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
+    parallel = True
     device: Device | None = None
 
     def __init__(
@@ -32,8 +33,16 @@ class OnnxRuntimeCpu:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
         self._spec, self._cache_dtype = bundle.spec, files.cache_dtype
-        self._prefill = _session(files.prefill, precision, threads, traces and traces / "prefill")
-        self._step = _session(files.step, precision, 1, traces and traces / "step")
+        self._prefill = open_session(
+            files.prefill,
+            CPU,
+            precision=precision,
+            threads=threads,
+            trace=traces and traces / "prefill",
+        )
+        self._step = open_session(
+            files.step, CPU, precision=precision, trace=traces and traces / "step"
+        )
         if "past_key_0" not in {given.name for given in self._prefill.get_inputs()}:
             raise BackendError(
                 f"{files.prefill}: the graph takes no past keys; a laglite before 0.1.0 exported "
@@ -138,36 +147,6 @@ class CpuDecoder:
 
     def _value(self, name: str, array: Array | CacheArray) -> Any:
         """An OrtValue on the memory of `array`."""
-        value = _onnxruntime().OrtValue.ortvalue_from_numpy(array)
+        value = import_onnxruntime().OrtValue.ortvalue_from_numpy(array)
         self._bound[name] = (array, value)
         return value
-
-
-def _onnxruntime() -> Any:
-    # From 1.29 on it reports its use to its makers, and keeps a device id in the home directory.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise missing("onnxruntime", "cpu", "forecasting") from error
-    return onnxruntime
-
-
-def _session(path: Path, precision: str, threads: int, trace: Path | None) -> Any:
-    ort = _onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if trace is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(trace)
-    # It would join a product with the sum after it, and hide the product from the 8-bit kernels.
-    disabled = ["MatMulAddFusion"] if precision == "int8" else []
-    try:
-        return ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
-        )
-    except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise BackendError(f"{path}: onnxruntime cannot load this graph: {error}") from error
