@@ -53,8 +53,8 @@ def export_bundle(
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
-    The bundle holds the precisions fp32, fp16 and int8. All are validated against PyTorch before
-    `output` appears, whole; the difference returned is that of fp32. `summary` holds the
+    The bundle holds the precisions fp32, fp16 and int8. All graphs are validated against PyTorch
+    before `output` appears, whole; the difference returned is that of fp32. `summary` holds the
     manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
     validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
     written, BundleError if the fp32 graphs differ from PyTorch by more than 1e-4.

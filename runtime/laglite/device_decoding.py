@@ -58,7 +58,7 @@ class DeviceSampler:
         """Sample paths of every request, as `decoding.sample_paths` returns them.
 
         Requests of any lengths and horizons are decoded together, as many as the device holds.
-        Raises BackendError for more than the engine's fixed sizes, DeviceMemoryError, which says
+        Raises CapacityError for more than the engine's fixed sizes, DeviceMemoryError, which says
         what would fit, and LagliteError for values that are not finite.
         """
         drawn: dict[int, _Drawn] = {}
