@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from laglite.backends import open_backend
 from laglite.backends.device import DEVICE_STEP, PREFILL
+from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from laglite.backends.onnxruntime_device import OrtDevice
+from laglite.backends.onnxruntime_session import CPU
 from laglite.bundle import MANIFEST, SCHEMA_VERSION, open_bundle
 from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
@@ -51,8 +53,8 @@ def export_bundle(
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
-    The bundle holds the precisions fp32, fp16 and int8. All are validated against PyTorch before
-    `output` appears, whole; the difference returned is that of fp32. `summary` holds the
+    The bundle holds the precisions fp32, fp16 and int8. All graphs are validated against PyTorch
+    before `output` appears, whole; the difference returned is that of fp32. `summary` holds the
     manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
     validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
     written, BundleError if the fp32 graphs differ from PyTorch by more than 1e-4.
@@ -175,7 +177,12 @@ def _validate(build: Path) -> dict[str, float]:
     bundle = open_bundle(build)
     differences = {}
     for precision in PRECISIONS:
-        results = verify(bundle, open_backend("cpu", bundle, precision, threads=1))
+        backend = OnnxRuntimeCpu(bundle, precision, threads=1)
+        files = bundle.precision(precision)
+        if files.device_step is not None:  # onnxruntime's CPU as a device, to run all graphs
+            graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
+            backend.device = OrtDevice(CPU, graphs, files.cache_dtype, capture=False)
+        results = verify(bundle, backend)
         differences[precision] = max(result.largest for result in results)
     if not differences["fp32"] <= TOLERANCE:
         raise BundleError(
