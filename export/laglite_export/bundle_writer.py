@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from laglite.backends import open_backend
 from laglite.backends.device import DEVICE_STEP, PREFILL
+from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
+from laglite.backends.onnxruntime_device import OrtDevice
+from laglite.backends.onnxruntime_session import CPU
 from laglite.bundle import MANIFEST, SCHEMA_VERSION, open_bundle
 from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
@@ -175,7 +177,12 @@ def _validate(build: Path) -> dict[str, float]:
     bundle = open_bundle(build)
     differences = {}
     for precision in PRECISIONS:
-        results = verify(bundle, open_backend("cpu", bundle, precision, threads=1))
+        backend = OnnxRuntimeCpu(bundle, precision, threads=1)
+        files = bundle.precision(precision)
+        if files.device_step is not None:  # onnxruntime's CPU as a device, to run all graphs
+            graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
+            backend.device = OrtDevice(CPU, graphs, files.cache_dtype, capture=False)
+        results = verify(bundle, backend)
         differences[precision] = max(result.largest for result in results)
     if not differences["fp32"] <= TOLERANCE:
         raise BundleError(

@@ -21,7 +21,7 @@ from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError, DeviceMemoryError
+from laglite.errors import CapacityError, DeviceMemoryError
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -111,7 +111,7 @@ class DeviceSampler:
             return dataclasses.replace(needed, series=max(1, most))
         excess = capacity.exceeded_by(needed)
         if excess is not None:
-            raise BackendError(
+            raise CapacityError(
                 f"{excess} that the engine was compiled for; compile a larger one with laglite "
                 "compile, or ask for less"
             )
