@@ -22,12 +22,12 @@ import pytest
 from numpy.typing import NDArray
 
 import laglite.backends
+import laglite_export
 from laglite.backends import cuda_driver
 from tests.cuda_double import ALIGNMENT, CudaDouble
 
 GPU = cuda_driver.Gpu("Double", (8, 7), (12, 6))
 TYPES = {"FLOAT": np.float32, "FLOAT16": np.float16, "INT64": np.int64}
-RELOADED = ("laglite.backends.tensorrt_module", "laglite_export.tensorrt_engines")
 
 
 class TensorRtDouble(ModuleType):
@@ -271,9 +271,17 @@ def install(monkeypatch: pytest.MonkeyPatch, module: TensorRtDouble) -> None:
         ("cuda.bindings.runtime", module.cuda),
     ):
         monkeypatch.setitem(sys.modules, name, fake)  # type: ignore[arg-type]
-    for name in RELOADED:  # what they imported before must not stay, nor what they import now
-        monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(laglite.backends, "tensorrt_module", None, raising=False)
-    monkeypatch.delattr(laglite.backends, "tensorrt_module")
+    forget(monkeypatch)
     monkeypatch.setattr(cuda_driver, "find_gpu", lambda: GPU)
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the modules that chose a TensorRT imported anew, and once more when the test ends."""
+    for package, name in (
+        (laglite.backends, "tensorrt_module"),
+        (laglite_export, "tensorrt_engines"),
+    ):
+        monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", package)
+        monkeypatch.delitem(sys.modules, f"{package.__name__}.{name}")
+        monkeypatch.setattr(package, name, None, raising=False)
+        monkeypatch.delattr(package, name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,12 +18,9 @@ from laglite.backends.engine_files import (
     find_engines,
     model_argument,
 )
-from laglite.bundle import locate, open_bundle
+from laglite.bundle import Bundle, locate, open_bundle
 from laglite.cli.model_options import note
 from laglite.errors import BackendError
-
-if TYPE_CHECKING:
-    from laglite.bundle import Bundle
 
 COUNT = click.IntRange(1)
 
@@ -37,7 +34,9 @@ COUNT = click.IntRange(1)
 @click.option("--precision", default="fp32", show_default=True, help="fp32 or fp16.")
 @click.option("--series", type=COUNT, default=8, show_default=True, help="Most series at once.")
 @click.option("--paths", type=COUNT, default=100, show_default=True, help="Most sample paths.")
-@click.option("--context", type=COUNT, help="Longest prompt; by default the model's context.")
+@click.option(
+    "--context", type=click.IntRange(2), help="Longest prompt; by default the model's context."
+)
 @click.option(
     "--horizon", type=click.IntRange(2), default=64, show_default=True, help="Longest horizon."
 )
@@ -69,7 +68,7 @@ def compile_engines(
     if found is None:
         note(f"building for {gpu or 'no device'}, {tensorrt.FLAVOUR} {tensorrt.VERSION}")
         found = build_engines(bundle, precision, capacity, gpu, root, note)
-        _say_what_applies(found, bundle, output)
+        _say_what_applies(found, output)
     else:
         note("these engines are there already; --rebuild makes them anew")
     click.echo(found.path)
@@ -92,7 +91,7 @@ def _existing(target: Target, root: Path, bundle: Bundle, capacity: Capacity) ->
     return found
 
 
-def _say_what_applies(built: EngineSet, bundle: Bundle, output: Path | None) -> None:
+def _say_what_applies(built: EngineSet, output: Path | None) -> None:
     if built.target.flavour == RTX:
         note(
             "TensorRT for RTX compiles the rest on the GPU, when an engine is first used: by "
@@ -101,9 +100,8 @@ def _say_what_applies(built: EngineSet, bundle: Bundle, output: Path | None) -> 
     if built.target.gpu == NO_GPU:
         note(f"device: {NO_GPU}; nothing was run")
     if output is not None and output != engines_root():
-        note(f"to use them: export {FOLDER}={output}")
-    precision = built.target.precision
-    note(
-        f"prove them: laglite verify {model_argument(bundle)} --backend tensorrt"
-        f"{'' if precision == 'fp32' else f' --precision {precision}'}"
-    )
+        note(f"to use them: export {FOLDER}={shlex.quote(str(output))}")
+    words = ["laglite", "verify", built.model, "--backend", "tensorrt"]
+    if built.target.precision != "fp32":
+        words += ["--precision", built.target.precision]
+    note(f"prove them: {shlex.join(words)}")

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import laglite.backends
 from laglite.backends import cuda_driver
 from laglite.backends.library_errors import Fault
 from laglite.bundle import manifest_digest
 from laglite.cli import main
 from tests.cuda_double import CudaDouble
-from tests.tensorrt_double import GPU, RELOADED, TensorRtDouble, install
+from tests.tensorrt_double import GPU, TensorRtDouble, forget, install
 
 SIZES = ["--series", "3", "--paths", "20", "--context", "40", "--horizon", "12"]
 Compile = Callable[..., Result]
@@ -201,10 +200,7 @@ def test_without_tensorrt_the_extra_is_named(
 ) -> None:
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in RELOADED:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(laglite.backends, "tensorrt_module", None, raising=False)
-    monkeypatch.delattr(laglite.backends, "tensorrt_module")
+    forget(monkeypatch)
     done = CliRunner().invoke(main, ["compile", str(tiny_bundle)])
     assert done.exit_code == 1
     assert "needs tensorrt, which is not installed: pip install 'laglite[tensorrt]'" in done.stderr

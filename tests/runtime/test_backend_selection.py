@@ -55,8 +55,9 @@ class Machine:
         self._patch.setattr(selection, "_has_cuda", lambda: True)
         self._patch.setattr(gpu_engines, "open_cuda", self._opener("cuda", result, wrong))
 
-    def tensorrt(self, result: Exception | None = None) -> None:
+    def tensorrt(self, result: Exception | None = None, compiled: bool = True) -> None:
         self._tensorrt = True
+        self._patch.setattr(selection, "were_compiled", lambda bundle, precision: compiled)
         self._patch.setattr(tensorrt_native, "open_tensorrt", self._opener("tensorrt", result, 0.0))
 
     def _opener(self, name: str, result: Exception | None, wrong: float) -> Callable[..., Any]:
@@ -120,6 +121,15 @@ def test_a_gpu_that_passes_is_chosen_and_named(
     assert open_backend("auto", bundle, precision, 1).name == "cuda"
     assert caplog.messages == ["backend 'cuda': cuda 1.0, Test GPU"]
     assert caplog.records[0].levelname == "INFO"
+
+
+def test_tensorrt_is_left_out_without_a_word_for_a_model_that_was_never_compiled(
+    machine: Machine, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.tensorrt(BackendError("not asked"), compiled=False)
+    assert open_backend("auto", bundle, "fp32", 1).name == "cpu"
+    assert machine.opened == []
+    assert caplog.messages == []
 
 
 def test_compiled_engines_come_first(machine: Machine, bundle: Bundle) -> None:

@@ -11,17 +11,20 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from laglite.backends.cuda_driver import Gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.bundle import SHIPPED, Bundle, manifest_digest
 from laglite.errors import BackendError
+
+if TYPE_CHECKING:
+    from laglite.backends.cuda_driver import Gpu
 
 SCHEMA_VERSION = 1
 MANIFEST = "engines.json"
@@ -122,11 +125,7 @@ class Target:
         """Where in the folder of all sets this one lies."""
         gpu = "any" if self.flavour == RTX else self.gpu
         parts = (self.bundle_sha256[:SHORT], self.flavour, self.version, gpu)
-        return self.siblings(root) / _plain("-".join(parts))
-
-    def siblings(self, root: Path) -> Path:
-        """The folder of the sets of this model and precision, for whatever they were made."""
-        return root / _plain(f"{self.bundle}-{self.precision}")
+        return _siblings(root, self.bundle, self.precision) / _plain("-".join(parts))
 
     def timing_cache(self, root: Path) -> Path:
         """TensorRT's timings of this GPU, for all models."""
@@ -207,7 +206,7 @@ def compile_command(model: str, precision: str, capacity: Capacity | None = None
         numbers = (capacity.series, capacity.paths, capacity.context, capacity.steps)
         for option, number in zip(CAPACITY_OPTIONS, numbers, strict=True):
             words += [option, str(number)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def model_argument(bundle: Bundle) -> str:
@@ -239,7 +238,7 @@ def read_engine_set(path: Path, model: str) -> EngineSet:
             path,
             model,
             Target(**content["target"]),
-            Capacity(**content["capacity"]),
+            Capacity(**{name: int(most) for name, most in content["capacity"].items()}),
             {name: EngineFile.from_dict(entry) for name, entry in content["engines"].items()},
         )
     except OSError as error:
@@ -248,13 +247,18 @@ def read_engine_set(path: Path, model: str) -> EngineSet:
         raise BackendError(f"{file}: damaged ({type(error).__name__}: {error})") from error
 
 
+def were_compiled(bundle: Bundle, precision: str) -> bool:
+    """Whether there are engines of a model of this name, whatever they were made for."""
+    return bool(_manifests(engines_root(), bundle.name, precision))
+
+
 def find_engines(target: Target, root: Path, model: str) -> EngineSet:
     """The set of engines that suits `target`, under the folder of all sets.
 
     Raises BackendError that says how those which are there differ, and what to run.
     """
     refused = []
-    for file in sorted(target.siblings(root).glob(f"*/{MANIFEST}")):
+    for file in _manifests(root, target.bundle, target.precision):
         try:
             found = read_engine_set(file.parent, model)
         except BackendError as error:
@@ -271,6 +275,15 @@ def find_engines(target: Target, root: Path, model: str) -> EngineSet:
             f"compile them on this device: {command}"
         )
     raise BackendError(f"engines refused: {'; '.join(refused)}; compile on this device: {command}")
+
+
+def _siblings(root: Path, bundle: str, precision: str) -> Path:
+    """The folder of all sets of a model in a precision."""
+    return root / _plain(f"{bundle}-{precision}")
+
+
+def _manifests(root: Path, bundle: str, precision: str) -> list[Path]:
+    return sorted(_siblings(root, bundle, precision).glob(f"*/{MANIFEST}"))
 
 
 def _plain(name: str) -> str:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 
 from laglite.backends.availability import Availability
+from laglite.backends.engine_files import were_compiled
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.onnxruntime_session import CPU, CUDA_PROVIDER, import_onnxruntime
 from laglite.backends.protocol import Backend
@@ -25,7 +26,8 @@ LOG = logging.getLogger("laglite")
 def open_backend(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
     """Load a bundle's graphs into the backend called `name`; those of a GPU are tried out.
 
-    "auto" is the best that passes: `tensorrt` if it is installed, else `cuda`, else `cpu`. It logs
+    "auto" is the best that passes: `tensorrt` if it is installed and the model was compiled, else
+    `cuda`, else `cpu`. It logs
     which GPU it chose, and why not one whose libraries are installed. Raises InputError for an
     unknown name, BundleError for an unknown precision, BackendError or MissingDependencyError for
     a backend that cannot run.
@@ -76,7 +78,7 @@ def _open(name: str, bundle: Bundle, precision: str, threads: int) -> Backend:
 
 def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
     refused: list[str] = []
-    for name in () if precision in CPU_PRECISIONS else _installed():
+    for name in () if precision in CPU_PRECISIONS else _installed(bundle, precision):
         try:
             backend = _open(name, bundle, precision, threads)
         except (BackendError, MissingDependencyError) as error:
@@ -94,11 +96,12 @@ def _best(bundle: Bundle, precision: str, threads: int) -> Backend:
     return OnnxRuntimeCpu(bundle, precision, threads)
 
 
-def _installed() -> list[str]:
-    """GPU backends whose libraries are installed, the best first."""
+def _installed(bundle: Bundle, precision: str) -> list[str]:
+    """GPU backends whose libraries, and compiled engines, are there; the best first."""
     found = []
     specs = (importlib.util.find_spec(name) for name in TENSORRT_MODULES)
-    if any(spec is not None and spec.origin is not None for spec in specs):  # stubs have no origin
+    there = any(spec is not None and spec.origin is not None for spec in specs)  # stubs have none
+    if there and were_compiled(bundle, precision):
         found.append("tensorrt")
     if _has_cuda():
         found.append("cuda")
