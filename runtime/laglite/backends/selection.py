@@ -27,10 +27,9 @@ def open_backend(name: str, bundle: Bundle, precision: str, threads: int) -> Bac
     """Load a bundle's graphs into the backend called `name`; those of a GPU are tried out.
 
     "auto" is the best that passes: `tensorrt` if it is installed and the model was compiled, else
-    `cuda`, else `cpu`. It logs
-    which GPU it chose, and why not one whose libraries are installed. Raises InputError for an
-    unknown name, BundleError for an unknown precision, BackendError or MissingDependencyError for
-    a backend that cannot run.
+    `cuda`, else `cpu`. It logs which GPU it chose, and why not one whose libraries are installed.
+    Raises InputError for an unknown name, BundleError for an unknown precision, BackendError or
+    MissingDependencyError for a backend that cannot run.
     """
     if name not in BACKENDS:
         raise InputError(f"backend {name!r} is not known; one of: {', '.join(BACKENDS)}")
