@@ -12,7 +12,7 @@ GPU_WHEEL = (
     else "put the onnxruntime-gpu made for this machine (a Jetson: of its JetPack) in its place"
 )
 DRIVER_PAGE = "https://www.nvidia.com/drivers"
-# Enough of what the GPU cannot hold: the number is what was asked for at once, in bytes.
+# Texts of a full memory, with the bytes that were asked for where they say it.
 NO_MEMORY = re.compile(
     r"Failed to allocate memory for requested buffer of size (?P<asked>\d+)"
     r"|CUDA failure 2: |cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED|out of memory"
@@ -30,7 +30,7 @@ class Fault:
         return f"{self.problem}; {self.remedy}"
 
 
-# The first pattern that is found in a text explains it; {groups} of it may be used.
+# The first pattern that is found in a text explains it; {name} is what the pattern calls so.
 TABLE = [
     (
         r"libcuda\.so\.1: cannot open",
@@ -77,7 +77,7 @@ TABLE = [
     ),
     (
         r"(?P<name>libcudnn[\w-]*\.so[.\d]*): cannot open|CUDNN_STATUS_NOT_INITIALIZED",
-        "cuDNN was not found, or is of another version than onnxruntime needs",
+        "cuDNN was not found, or is of another version than onnxruntime needs{name}",
         f"install cuDNN: {GPU_WHEEL}",
     ),
     (
@@ -92,7 +92,7 @@ TABLE = [
         f"{GPU_WHEEL}; or put the CUDA of that version on LD_LIBRARY_PATH",
     ),
     (
-        r"version `(?P<name>[^']+)' not found|undefined symbol: (?P<symbol>\w+)",
+        r"version `[^']+' not found|undefined symbol: ",
         "the libraries of onnxruntime are of different versions",
         GPU_WHEEL,
     ),

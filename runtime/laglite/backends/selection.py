@@ -27,7 +27,7 @@ def open_backend(name: str, bundle: Bundle, precision: str, threads: int) -> Bac
     """Load a bundle's graphs into the backend called `name`; those of a GPU are tried out.
 
     "auto" is the best that passes: `tensorrt` if it is installed and the model was compiled, else
-    `cuda`, else `cpu`. It logs which GPU it chose, and why not one that could be expected to run.
+    `cuda`, else `cpu`. It logs which GPU it chose, and why not one whose libraries are installed.
     Raises InputError for an unknown name, BundleError for an unknown precision, BackendError or
     MissingDependencyError for a backend that cannot run.
     """
