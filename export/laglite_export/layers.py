@@ -1,4 +1,4 @@
-"""The network's layers as ONNX primitives, shared by the prefill and the step graph."""
+"""The network's layers as ONNX primitives, shared by all graphs."""
 
 from __future__ import annotations
 
@@ -119,17 +119,10 @@ def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
     return g.op("Add", x, down, scope=scope)
 
 
-def head(
-    g: GraphBuilder,
-    x: str,
-    tokens: str,
-    spec: ModelSpec,
-    weights: Weights,
-    shape: tuple[str, ...],
-) -> None:
-    """Final norm, one projection an argument, domain map; declares the `param_*` outputs.
+def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> dict[str, str]:
+    """Final norm, one projection an argument, domain map: the arguments by name, each [...].
 
-    `tokens` [..., features] are the graph's input: some models predict the change from them.
+    `tokens` [..., features] are what the network read: some models predict the change from them.
     """
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
@@ -148,6 +141,7 @@ def head(
     raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
     positive = g.op("Softplus", raw, scope="head")
     anchor = _anchor(g, raw, tokens, spec)
+    arguments: dict[str, str] = {}
     first = 0
     for kind, count in HEAD_GROUPS[spec.head].items():
         # Shares are a matrix of their own; other maps are elementwise and keep all columns.
@@ -158,8 +152,15 @@ def head(
             value = _column(g, mapped, index - shift, f"head.{argument}")
             if kind == "loc" and anchor is not None:
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")
-            g.output(f"param_{argument}", value, shape)
+            arguments[argument] = value
         first += count
+    return arguments
+
+
+def declare(g: GraphBuilder, arguments: Mapping[str, str], shape: tuple[str, ...]) -> None:
+    """Make a head's arguments the graph's `param_*` outputs."""
+    for name, value in arguments.items():
+        g.output(f"param_{name}", value, shape)
 
 
 def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:

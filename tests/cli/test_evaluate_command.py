@@ -256,7 +256,10 @@ def test_undefined_figures_are_null_and_shown_as_a_dash(run: Run, tmp_path: Path
         (["--horizon", "2", "--target-column", "price"], "no column 'price'"),
         (["--horizon", "2", "--freq", "weekly"], "frequency 'weekly' is not known"),
         (["--horizon", "2", "--model", "nowhere"], "neither a model directory nor a shipped"),
-        (["--horizon", "2", "--backend", "tensorrt"], "'tensorrt'"),
+        (
+            ["--horizon", "2", "--backend", "cuda", "--precision", "int8"],
+            "precision 'int8' is for the CPU",
+        ),
     ],
 )
 def test_bad_input_fails_with_one_clear_message(run: Run, options: list[str], message: str) -> None:
