@@ -126,10 +126,11 @@ def head(
     spec: ModelSpec,
     weights: Weights,
     shape: tuple[str, ...],
-) -> None:
+) -> str:
     """Final norm, one projection an argument, domain map; declares the `param_*` outputs.
 
     `tokens` [..., features] are the graph's input: some models predict the change from them.
+    Returns the normalised states [..., width].
     """
     x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
@@ -160,6 +161,7 @@ def head(
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")
             g.output(f"param_{argument}", value, shape)
         first += count
+    return x
 
 
 def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:

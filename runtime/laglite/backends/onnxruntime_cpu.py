@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
 Array = NDArray[np.float32]
+HIDDEN = "hidden"  # the prefill graph's output of states; older graphs have none
 PIECE = 256  # tokens of a prompt encoded at once: its scores should fit the processor's cache
 
 
@@ -36,7 +38,8 @@ class OnnxRuntimeCpu:
                 f"{files.prefill}: the graph takes no past keys; a laglite before 0.1.0 exported "
                 "it: export the model again"
             )
-        self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
+        self._has_hidden = HIDDEN in {output.name for output in self._prefill.get_outputs()}
+        self._prefill_path = files.prefill
 
     def end_traces(self) -> dict[str, Path]:
         """Write the traces, by graph: only after a run with `traces`."""
@@ -46,29 +49,42 @@ class OnnxRuntimeCpu:
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
+        names = self._spec.arguments
+        found, past = self._encode([f"param_{name}" for name in names], tokens, cos, sin)
+        caches = [
+            PromptCache([keys[row] for keys, _ in past], [values[row] for _, values in past])
+            for row in range(len(tokens))
+        ]
+        return dict(zip(names, found, strict=True)), caches
+
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """See `protocol.Backend.embed`."""
+        if not self._has_hidden:
+            raise BackendError(
+                f"{self._prefill_path}: the graph has no output {HIDDEN!r}, which embeddings are; "
+                "an older laglite exported it: export the model again"
+            )
+        (states,), _ = self._encode([HIDDEN], tokens, cos, sin)
+        return states
+
+    def _encode(
+        self, wanted: Sequence[str], tokens: Array, cos: Array, sin: Array
+    ) -> tuple[list[Array], list[tuple[Array, Array]]]:
+        """The outputs `wanted`, [series, context, ...], and each layer's keys and values."""
         past = empty_prompts(self._spec, len(tokens))
-        pieces: list[dict[str, Array]] = []
+        layers = range(self._spec.num_layers)
+        cached = [f"prompt_{part}_{layer}" for layer in layers for part in ("key", "value")]
+        pieces: list[list[Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
             inputs = {"tokens": tokens[:, piece], "cos": cos[piece], "sin": sin[piece]}
             for layer, (keys, values) in enumerate(past):
                 inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
-            found = self._prefill.run(self._prefill_outputs, inputs)
-            outputs = dict(zip(self._prefill_outputs, found, strict=True))
-            past = [
-                (outputs[f"prompt_key_{layer}"], outputs[f"prompt_value_{layer}"])
-                for layer in range(self._spec.num_layers)
-            ]
-            pieces.append({name: outputs[f"param_{name}"] for name in self._spec.arguments})
-        arguments = {
-            name: np.concatenate([piece[name] for piece in pieces], axis=1)
-            for name in self._spec.arguments
-        }
-        caches = [
-            PromptCache([keys[row] for keys, _ in past], [values[row] for _, values in past])
-            for row in range(len(tokens))
-        ]
-        return arguments, caches
+            found = self._prefill.run([*wanted, *cached], inputs)
+            pieces.append(found[: len(wanted)])
+            states = found[len(wanted) :]
+            past = list(zip(states[0::2], states[1::2], strict=True))
+        return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], past
 
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
         return CpuDecoder(self._step, self._spec, prompt, paths, steps)

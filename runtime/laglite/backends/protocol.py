@@ -37,5 +37,11 @@ class Backend(Protocol):
         Returns the arguments at every position, [series, context] each, and a cache a series.
         """
 
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """States of prompts after the last norm, [series, context, width]; see `prefill`.
+
+        Raises BackendError where the bundle's graph does not yield them.
+        """
+
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> Decoder:
         """Prepare at most `steps` steps of `paths` paths after `prompt`."""
