@@ -291,7 +291,7 @@ class Forecaster:
         given = checked_covariates(self.bundle, covariates, len(history), 1)
         prompt = encode(self.spec, history, axis, context, covariates=given)
         rotary = rotary_tables(self.spec, len(prompt.tokens))
-        (states,) = self.backend.embed(prompt.tokens[None], *rotary)
+        states: NDArray[np.float32] = self.backend.embed(prompt.tokens[None], *rotary)[0]
         return states
 
     def stream(
