@@ -44,7 +44,7 @@ def predictor() -> LagLitePredictor:
 
 
 def own_figures(dataset: ListDataset, windows: int) -> Any:
-    """laglite's own backtest of the same series."""
+    """The same backtest by laglite."""
     return backtest(
         Forecaster.load("nano", threads=1),
         [entry["target"] for entry in dataset],

@@ -79,8 +79,8 @@ class LagLitePredictor(Predictor):
         threads: int | None = None,
         batch_size: int = 64,
     ) -> None:
-        loading = {"backend": backend, "precision": precision, "threads": threads}
-        self._options = {
+        loading: dict[str, Any] = {"backend": backend, "precision": precision, "threads": threads}
+        self._options: dict[str, Any] = {
             "context_length": context_length,
             "seed": seed,
             "nonnegative": nonnegative,
