@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from laglite.spec import ModelSpec
 from laglite_train.model import LagLlama
 from tests.export.test_graphs import random_model
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # fev reads through a library that would ask its makers
 
 # They need pandas 2, the other tests do with 3: `make test` has an environment for each.
 if find_spec("gluonts") is None:
