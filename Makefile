@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
+NEIGHBOURS := .venv-neighbours
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test lint clean python
@@ -20,6 +21,15 @@ $(TEST)/installed: pyproject.toml constraints.txt
 	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,dev]'
 	@touch $@
 
+# GluonTS needs pandas 2: an environment of its own above the other one, whose packages it sees.
+$(NEIGHBOURS)/installed: $(TEST)/installed
+	$(PYTHON) -m venv --without-pip $(NEIGHBOURS)
+	site=$$($(TEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  echo "import site; site.addsitedir('$$site')" > \
+	  $$($(NEIGHBOURS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/test.pth
+	$(NEIGHBOURS)/bin/python $(PIP_INSTALL) --editable '.[gluonts,sktime,fev]' darts
+	@touch $@
+
 demo: python $(DEMO)/installed
 	$(DEMO)/bin/laglite forecast examples/us_births_daily.csv --horizon 28 --seed 1 \
 	  --quantiles 0.1,0.5,0.9 --plot demo-forecast.png
@@ -30,8 +40,9 @@ lint: python $(TEST)/installed
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
 
-test: lint
+test: lint $(NEIGHBOURS)/installed
 	$(TEST)/bin/python -m pytest
+	$(NEIGHBOURS)/bin/python -m pytest tests/neighbours
 
 clean:
-	rm -rf $(DEMO) $(TEST) demo-forecast.png
+	rm -rf $(DEMO) $(TEST) $(NEIGHBOURS) demo-forecast.png
