@@ -13,9 +13,7 @@ DOCUMENT = ROOT / "docs" / "neighbours.md"
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_code_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_code_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -28,4 +26,3 @@ def test_the_code_runs_from_top_to_bottom(
     assert space["prediction"].n_samples == 200
     assert list(space["scores"]["metric"].unique()) == ["mase", "coverage_level80"]
     assert len(space["validation"]) == 84
-
