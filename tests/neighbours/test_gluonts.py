@@ -111,6 +111,7 @@ def test_forecasts_are_laglites_with_periods_ids_and_missing_values(
     np.testing.assert_array_equal(again.quantile(0.1), own.quantile(0.1))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of pandas, for periods of business days
 @pytest.mark.parametrize("freq", ["h", "15min", "D", "B", "W-WED", "M", "Q-NOV", "Y-DEC"])
 def test_periods_of_each_frequency_are_forecast_as_laglite_does(freq: str) -> None:
     start = pd.Period("2020-02-12", freq)
@@ -179,7 +180,10 @@ def test_features_that_a_model_has_no_use_for_are_left_out_with_a_warning(
     ("entry", "message"),
     [
         ({"target": np.full(9, np.nan), "item_id": "a"}, "series 'a': target: all 9 values are"),
-        ({"target": np.zeros((2, 9))}, "series '1': target: a series is 1-D, not of shape"),
+        (
+            {"target": np.zeros((2, 9)), "item_id": None},
+            "series '1': target: a series is 1-D, not of shape",
+        ),
         ({"target": np.array(["x"])}, "series '1': target: values must be numbers"),
         ({"target": [np.inf, 1.0]}, "series '1': target: value 0 is inf"),
         ({"start": pd.Period("2024-01-01", "ns"), "target": [1.0]}, "frequency 'ns' is not known"),

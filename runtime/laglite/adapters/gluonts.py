@@ -119,7 +119,10 @@ class LagLitePredictor(Predictor):
         self, batch: Sequence[Mapping[str, Any]], first: int, num_samples: int
     ) -> Iterator[LagLiteForecast]:
         """`first` is the place of the batch in the dataset."""
-        names = [str(entry.get("item_id", first + row)) for row, entry in enumerate(batch)]
+        names = [
+            str(first + row if entry.get("item_id") is None else entry["item_id"])
+            for row, entry in enumerate(batch)
+        ]
         with _raising(GluonTSDataError):
             forecasts = self.forecaster.predict_batch(
                 [entry["target"] for entry in batch],
