@@ -121,6 +121,12 @@ def test_a_time_off_the_grid_is_a_value_error(daily: pd.Series) -> None:
         forecaster().fit(crooked).predict(fh=fh)
 
 
+@pytest.mark.parametrize("index", [pd.RangeIndex(0, 60, 2), pd.Index([0, 1, 2, 10**9])])
+def test_whole_numbers_that_are_no_steps_are_a_value_error(index: pd.Index) -> None:
+    with pytest.raises(ValueError, match="a step of a whole-number index is 1"):
+        forecaster().fit(series(index)).predict(fh=[1])
+
+
 @pytest.mark.parametrize("update_params", [True, False])
 def test_update_is_fitting_on_all_values_so_far(daily: pd.Series, update_params: bool) -> None:
     updated = forecaster().fit(daily[:200])

@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing("fev", "fev", "laglite.adapters.fev") from error
 
-BEST_AT_MEAN = ("MSE", "RMSE", "RMSSE")  # the other metrics of fev are at their least at the median
+BEST_AT_MEAN = ("MSE", "RMSE", "RMSSE")  # squares are least at the mean
 
 
 class LagLiteModel(ForecastingModel):

@@ -15,7 +15,7 @@ from laglite.forecaster import Forecaster
 from laglite.frequency import parse_frequency
 from laglite.model_arguments import prompt_length
 from laglite.randomness import fresh_seed
-from laglite.reading.grid import on_grid
+from laglite.reading.grid import LONGEST_GRID, on_grid
 
 try:
     import pandas as pd
@@ -149,10 +149,7 @@ class LagLiteForecaster(BaseForecaster):
             columns = np.concatenate([columns, known], axis=1)
         index = history.index
         if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
-            steps = index.to_numpy() - index[0]
-            filled = np.full((steps[-1] + 1, columns.shape[1]), np.nan)
-            filled[steps] = columns
-            return filled, None, None
+            return _on_whole_numbers(index.to_numpy(), columns), None, None
         freq = None if index.freq is None else parse_frequency(index.freqstr)
         stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
         times = stamps.tz_localize(None).to_numpy("datetime64[us]")
@@ -168,6 +165,25 @@ class LagLiteForecaster(BaseForecaster):
             {**quick, "num_samples": 8},
             {**quick, "num_samples": 4, "context_length": 8, "nonnegative": True},
         ]
+
+
+def _on_whole_numbers(
+    index: NDArray[np.int64], columns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Rows at every whole number from the first of `index` to its last, NaN where there are none.
+
+    Raises InputError.
+    """
+    steps = index - index[0]
+    closest = int(np.diff(steps).min()) if len(steps) > 2 else 1
+    if closest > 1 or steps[-1] >= max(LONGEST_GRID, 100 * len(steps)):
+        raise InputError(
+            f"y: {len(steps)} rows from {index[0]} to {index[-1]}, the closest {closest} apart, "
+            "though a step of a whole-number index is 1; give the rows another index"
+        )
+    filled = np.full((int(steps[-1]) + 1, columns.shape[1]), np.nan)
+    filled[steps] = columns
+    return filled
 
 
 def _silent(message: str) -> None:
