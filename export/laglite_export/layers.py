@@ -119,6 +119,11 @@ def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
     return g.op("Add", x, down, scope=scope)
 
 
+def final_norm(g: GraphBuilder, x: str, weights: Weights) -> str:
+    """The states [..., width] that the head reads and that embeddings are."""
+    return rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
+
+
 def head(
     g: GraphBuilder,
     x: str,
@@ -126,13 +131,11 @@ def head(
     spec: ModelSpec,
     weights: Weights,
     shape: tuple[str, ...],
-) -> str:
-    """Final norm, one projection an argument, domain map; declares the `param_*` outputs.
+) -> None:
+    """One projection of `final_norm`'s states an argument, domain map; declares `param_*` outputs.
 
     `tokens` [..., features] are the graph's input: some models predict the change from them.
-    Returns the normalised states [..., width].
     """
-    x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
     used = len(spec.arguments) + (1 if spec.regression else 0)
@@ -161,7 +164,6 @@ def head(
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")
             g.output(f"param_{argument}", value, shape)
         first += count
-    return x
 
 
 def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:

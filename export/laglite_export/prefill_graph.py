@@ -16,6 +16,7 @@ from laglite_export.layers import (
     Weights,
     attention_output,
     embed,
+    final_norm,
     head,
     mlp,
     not_denormal,
@@ -62,7 +63,8 @@ def build_prefill(
         length = "past + tokens + 1"
         g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length))
         g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim))
-    states = head(g, x, tokens, spec, weights, ("series", "tokens"))
+    states = final_norm(g, x, weights)
+    head(g, states, tokens, spec, weights, ("series", "tokens"))
     g.output("hidden", states, ("series", "tokens", spec.width))
     return g.build(metadata)
 

@@ -14,6 +14,7 @@ from laglite_export.layers import (
     Weights,
     attention_output,
     embed,
+    final_norm,
     head,
     mlp,
     not_denormal,
@@ -48,7 +49,7 @@ def build_step(
         x = mlp(g, x, layer, weights)
         g.output(f"new_key_{layer}", key, ("paths", heads, dim))
         g.output(f"new_value_{layer}", value, ("paths", heads, dim))
-    head(g, x, tokens, spec, weights, ("paths",))
+    head(g, final_norm(g, x, weights), tokens, spec, weights, ("paths",))
     return g.build(metadata)
 
 
