@@ -16,12 +16,15 @@ import numpy as np
 import onnx
 
 from laglite.backends import open_backend
+from laglite.backends.device import DEVICE_STEP, PREFILL
 from laglite.bundle import MANIFEST, SCHEMA_VERSION, open_bundle
 from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
 from laglite.verification import verify, write_cases
 from laglite.version import __version__
+from laglite_export.device_step_graph import build_device_step, can_draw
 from laglite_export.graph_builder import GraphBuilder, WeightFile
+from laglite_export.half_precision import HalfBuilder
 from laglite_export.prefill_graph import build_prefill
 from laglite_export.quantisation import Int8Builder, balance
 from laglite_export.step_graph import build_step
@@ -29,10 +32,11 @@ from laglite_export.vectors import make_cases
 from laglite_train.model import LagLlama
 
 TOLERANCE = 1e-4  # of fp32
-# Rounding to 8 bits has no bound known beforehand: what was seen at export, and some room.
-INT8_ROOM = 2.0
-PRECISIONS = ("fp32", "int8")
+# Rounding to fewer bits has no bound known beforehand: what was seen at export, and some room.
+ROOM = 2.0
+PRECISIONS = ("fp32", "fp16", "int8")
 VERIFICATION = "verify.npz"
+BUILDERS = {PREFILL: build_prefill, "step": build_step, DEVICE_STEP: build_device_step}
 
 
 def export_bundle(
@@ -47,7 +51,7 @@ def export_bundle(
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
-    The bundle holds the precisions fp32 and int8. Both are validated against PyTorch before
+    The bundle holds the precisions fp32, fp16 and int8. All are validated against PyTorch before
     `output` appears, whole; the difference returned is that of fp32. `summary` holds the
     manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
     validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
@@ -107,17 +111,24 @@ def _write_graphs(build: Path, model: LagLlama, name: str) -> None:
             "laglite.model": json.dumps(model.spec.to_dict()),
         }
         file = WeightFile("weights.bin")
-        for graph, build_graph in (("prefill", build_prefill), ("step", build_step)):
+        for graph in _graphs(model.spec, precision):
             facts = {**metadata, "laglite.graph": graph}
-            if precision == "fp32":
-                proto = build_graph(GraphBuilder(graph, file), model.spec, weights, facts)
+            if precision == "int8":
+                g: GraphBuilder = Int8Builder(graph, file, ranges)
+                proto = BUILDERS[graph](g, model.spec, balanced, facts)
             else:
-                g = Int8Builder(graph, file, ranges)
-                proto = build_graph(g, model.spec, balanced, facts)
+                g = HalfBuilder(graph, file) if precision == "fp16" else GraphBuilder(graph, file)
+                proto = BUILDERS[graph](g, model.spec, weights, facts)
             onnx.save(proto, folder / f"{graph}.onnx")
         file.write(folder / file.location)
-        for graph in ("prefill", "step"):
+        for graph in _graphs(model.spec, precision):
             onnx.checker.check_model(str(folder / f"{graph}.onnx"), full_check=True)
+
+
+def _graphs(spec: ModelSpec, precision: str) -> list[str]:
+    """The graphs that a precision has: on the devices for which int8 is made, the host draws."""
+    drawn = precision != "int8" and can_draw(spec)
+    return [graph for graph in BUILDERS if graph != DEVICE_STEP or drawn]
 
 
 def _write_manifest(
@@ -138,9 +149,8 @@ def _write_manifest(
         "model": spec.to_dict(),
         "precisions": {
             precision: {
-                "prefill": f"{precision}/prefill.onnx",
-                "step": f"{precision}/step.onnx",
-                "tolerance": TOLERANCE if precision == "fp32" else INT8_ROOM * difference,
+                **{graph: f"{precision}/{graph}.onnx" for graph in _graphs(spec, precision)},
+                "tolerance": TOLERANCE if precision == "fp32" else ROOM * difference,
                 "max_difference": difference,
             }
             for precision, difference in differences.items()
@@ -172,6 +182,9 @@ def _validate(build: Path) -> dict[str, float]:
             f"the exported graphs differ from PyTorch by {differences['fp32']:.2g}, more than "
             f"{TOLERANCE:g}: nothing was written"
         )
-    if not np.isfinite(differences["int8"]):
-        raise BundleError("the 8-bit graphs yield values that are not finite: nothing was written")
+    for precision, difference in differences.items():
+        if not np.isfinite(difference):
+            raise BundleError(
+                f"the {precision} graphs yield values that are not finite: nothing was written"
+            )
     return differences

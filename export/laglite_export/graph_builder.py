@@ -14,9 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 17  # what TensorRT 10.3 (JetPack 6) parses in full
 IR_VERSION = 8
 ALIGNMENT = 64
-FLOAT = TensorProto.FLOAT
-STORED = {np.dtype(np.float32): FLOAT, np.dtype(np.int8): TensorProto.INT8}
-Weight = NDArray[np.float32] | NDArray[np.int8]
+FLOAT, HALF, WHOLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT64
+STORED = {
+    np.dtype(np.float32): FLOAT,
+    np.dtype(np.float16): HALF,
+    np.dtype(np.int8): TensorProto.INT8,
+}
+Weight = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int8]
 
 
 class WeightFile:
@@ -58,6 +62,8 @@ class WeightFile:
 class GraphBuilder:
     """Collects nodes; every method that adds one returns the name of its output."""
 
+    cached = FLOAT  # what keys and values are kept in
+
     def __init__(self, name: str, weights: WeightFile) -> None:
         self.name = name
         self._weights = weights
@@ -67,23 +73,36 @@ class GraphBuilder:
         self._outputs: list[onnx.ValueInfoProto] = []
         self._counts: dict[str, int] = {}
 
-    def input(self, name: str, shape: tuple[int | str, ...]) -> str:
-        """Declare a float32 graph input."""
-        self._inputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+    def input(self, name: str, shape: tuple[int | str, ...], kind: int = FLOAT) -> str:
+        """Declare a graph input, float32 unless said."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
         return name
 
-    def output(self, name: str, value: str, shape: tuple[int | str, ...]) -> None:
-        """Declare a float32 graph output: `value`, of which this is from now on the name."""
+    def output(self, name: str, value: str, shape: tuple[int | str, ...], kind: int = FLOAT) -> str:
+        """Declare a graph output, `value`, and give it this name, which is returned."""
         for node in self._nodes:
             for names in (node.input, node.output):
                 for place, known in enumerate(names):
                     if known == value:
                         names[place] = name
-        self._outputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
 
     def linear(self, x: str, name: str, matrix: NDArray[np.float32], scope: str) -> str:
         """X [..., in] times the trained matrix [in, out]."""
         return self.op("MatMul", x, self.weight(name, matrix), scope=scope)
+
+    def product(self, a: str, b: str, scope: str) -> str:
+        """The matrix product of two activations, either of which may be cached: float32."""
+        return self.op("MatMul", a, b, scope=scope)
+
+    def to_cache(self, x: str, scope: str) -> str:
+        """Keys or values as they are kept."""
+        return x
+
+    def rounded(self, x: str, scope: str) -> str:
+        """Float32 numbers that products take as they are."""
+        return x
 
     def weight(self, name: str, array: Weight) -> str:
         """A trained weight, kept in the weight file."""

@@ -1,4 +1,4 @@
-"""The network's layers as ONNX primitives, shared by the prefill and the step graph."""
+"""The network's layers as ONNX primitives, shared by all graphs."""
 
 from __future__ import annotations
 
@@ -124,17 +124,11 @@ def final_norm(g: GraphBuilder, x: str, weights: Weights) -> str:
     return rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
 
 
-def head(
-    g: GraphBuilder,
-    x: str,
-    tokens: str,
-    spec: ModelSpec,
-    weights: Weights,
-    shape: tuple[str, ...],
-) -> None:
-    """One projection of `final_norm`'s states an argument, domain map; declares `param_*` outputs.
+def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> dict[str, str]:
+    """One projection of the states an argument, domain map: the arguments by name, each [...].
 
-    `tokens` [..., features] are the graph's input: some models predict the change from them.
+    `x` are the states of `final_norm`, `tokens` [..., features] what the network read: some models
+    predict the change from it.
     """
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
@@ -152,6 +146,7 @@ def head(
     raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
     positive = g.op("Softplus", raw, scope="head")
     anchor = _anchor(g, raw, tokens, spec)
+    arguments: dict[str, str] = {}
     first = 0
     for kind, count in HEAD_GROUPS[spec.head].items():
         # Shares are a matrix of their own; other maps are elementwise and keep all columns.
@@ -162,8 +157,15 @@ def head(
             value = _column(g, mapped, index - shift, f"head.{argument}")
             if kind == "loc" and anchor is not None:
                 value = g.op("Add", value, anchor, scope=f"head.{argument}")
-            g.output(f"param_{argument}", value, shape)
+            arguments[argument] = value
         first += count
+    return arguments
+
+
+def declare(g: GraphBuilder, arguments: Mapping[str, str], shape: tuple[str, ...]) -> None:
+    """Make a head's arguments the graph's `param_*` outputs."""
+    for name, value in arguments.items():
+        g.output(f"param_{name}", value, shape)
 
 
 def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:

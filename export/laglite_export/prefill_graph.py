@@ -15,6 +15,7 @@ from laglite_export.graph_builder import GraphBuilder
 from laglite_export.layers import (
     Weights,
     attention_output,
+    declare,
     embed,
     final_norm,
     head,
@@ -37,8 +38,8 @@ def build_prefill(
     rotary = widen_rotary(g, cos, sin, spec)
     mask = ""
     for layer in range(spec.num_layers):
-        past_key = g.input(f"past_key_{layer}", ("series", heads, dim + 1, "past + 1"))
-        past_value = g.input(f"past_value_{layer}", ("series", heads, "past + 1", dim))
+        past_key = g.input(f"past_key_{layer}", ("series", heads, dim + 1, "past + 1"), g.cached)
+        past_value = g.input(f"past_value_{layer}", ("series", heads, "past + 1", dim), g.cached)
         mask = mask or _causal_mask(g, cos, past_key)
         scope = f"h.{layer}.attn"
         normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
@@ -50,21 +51,21 @@ def build_prefill(
         own = g.op("ReduceSum", product, g.shape(-1), scope=scope, keepdims=1)
         query, key = _pad_row(g, query, scope), _pad_row(g, key, scope)
         key = g.op("Transpose", key, scope=scope, perm=[0, 1, 3, 2])
-        keys = g.op("Concat", past_key, key, scope=scope, axis=3)
-        values = g.op("Concat", past_value, value, scope=scope, axis=2)
-        scores = g.op("Add", g.op("MatMul", query, keys, scope=scope), mask, scope=scope)
+        keys = g.op("Concat", past_key, g.to_cache(key, scope), scope=scope, axis=3)
+        values = g.op("Concat", past_value, g.to_cache(value, scope), scope=scope, axis=2)
+        scores = g.op("Add", g.product(query, keys, scope), mask, scope=scope)
         scores = not_denormal(g, scores, own, scope)
         share = g.op("Softmax", scores, scope=scope, axis=-1)
-        mixed = g.op("MatMul", share, values, scope=scope)
+        mixed = g.product(share, values, scope)
         mixed = g.op("Transpose", mixed, scope=scope, perm=[0, 2, 1, 3])
         mixed = g.op("Reshape", mixed, g.shape(0, 0, spec.width), scope=scope)
         x = attention_output(g, x, mixed, layer, weights)
         x = mlp(g, x, layer, weights)
         length = "past + tokens + 1"
-        g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length))
-        g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim))
+        g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length), g.cached)
+        g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim), g.cached)
     states = final_norm(g, x, weights)
-    head(g, states, tokens, spec, weights, ("series", "tokens"))
+    declare(g, head(g, states, tokens, spec, weights), ("series", "tokens"))
     g.output("hidden", states, ("series", "tokens", spec.width))
     return g.build(metadata)
 

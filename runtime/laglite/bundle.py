@@ -23,13 +23,22 @@ SHIPPED = Path(__file__).parent / "models"
 
 @dataclass(frozen=True)
 class Precision:
-    """The files of one precision, and how far it was from PyTorch when it was exported."""
+    """The files of one precision, and how far it was from PyTorch when it was exported.
+
+    `device_step`, which draws where it runs, is None in bundles that have none.
+    """
 
     name: str
     prefill: Path
     step: Path
     tolerance: float
     max_difference: float
+    device_step: Path | None = None
+
+    @property
+    def cache_dtype(self) -> str:
+        """What keys and values are in this precision's graphs."""
+        return "float16" if self.name == "fp16" else "float32"
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ def open_bundle(path: Path) -> Bundle:
                 _listed(path, manifest, entry["step"]),
                 float(entry["tolerance"]),
                 float(entry["max_difference"]),
+                _listed(path, manifest, entry["device_step"]) if "device_step" in entry else None,
             )
             for name, entry in manifest["precisions"].items()
         }

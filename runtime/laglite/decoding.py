@@ -34,6 +34,11 @@ class PathRequest:
     noise: Noise
     nonnegative: bool
 
+    @property
+    def floor(self) -> float:
+        """The smallest value allowed, in scaled units."""
+        return float(self.prompt.window.to_scaled(np.zeros(1))[0]) if self.nonnegative else -np.inf
+
     def rotary(self, spec: ModelSpec) -> tuple[Array, Array]:
         """Rotary rows of the prompt's positions and the horizon's."""
         return rotary_tables(spec, len(self.prompt.tokens) + self.noise.horizon - 1)
@@ -70,7 +75,7 @@ def sample_paths(
     every path's distribution at each step. Raises LagliteError if the model yields values that are
     not finite.
     """
-    noise, prompt = request.noise, request.prompt
+    noise = request.noise
     rotary = request.rotary(spec)
 
     def run(part: slice) -> tuple[Array, Array]:
@@ -84,11 +89,18 @@ def sample_paths(
         with ThreadPoolExecutor(len(parts)) as pool:
             pieces, fine_pieces = zip(*pool.map(run, parts), strict=True)
         scaled, fine = np.concatenate(pieces), np.concatenate(fine_pieces, axis=2)
-    samples = _to_data(scaled, spec, prompt, request.nonnegative)
+    return in_data_units(spec, request, scaled, fine)
+
+
+def in_data_units(
+    spec: ModelSpec, request: PathRequest, scaled: Array, fine: Array
+) -> tuple[Array, Array | None]:
+    """What `sample_paths` returns, of scaled [paths, horizon], fine [horizon, draws, paths]."""
+    samples = _to_data(scaled, spec, request.prompt, request.nonnegative)
     if not fine.size:
         return samples, None
-    marginals = fine.reshape(noise.horizon, -1)
-    return samples, _to_data(marginals, spec, prompt, request.nonnegative)
+    marginals = fine.reshape(request.noise.horizon, -1)
+    return samples, _to_data(marginals, spec, request.prompt, request.nonnegative)
 
 
 def _to_data(scaled: Array, spec: ModelSpec, prompt: Prompt, nonnegative: bool) -> Array:
@@ -115,25 +127,36 @@ def _decode(
     prompt, noise = request.prompt, request.noise
     horizon, paths = noise.horizon, part.stop - part.start
     head, window, count = HEADS[spec.head], prompt.window, len(prompt.tokens)
-    floor = window.to_scaled(np.zeros(1))[0] if request.nonnegative else -np.inf
     history = PathHistory(spec, prompt, paths, horizon)
     fill_static(decoder.tokens, spec, prompt)
     arguments = {name: np.broadcast_to(values[-1], paths) for name, values in prompted.items()}
-    fine: list[Array] = []
+    fine: list[NDArray[np.float64]] = []
     state: NDArray[np.float64] | None = None
     with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses what is not finite
         for step in range(horizon):
-            uniforms = noise.fine(step, part)
-            if uniforms is not None:
-                each = {name: value[None] for name, value in arguments.items()}
-                fine.append(np.maximum(head.sample(each, uniforms, window), floor))
+            fine += fine_draws(spec, request, step, part, arguments)
             draws = head.sample(arguments, noise.uniforms(step, part, state), window)
-            state = np.maximum(draws, floor)
+            state = np.maximum(draws, request.floor)
             history.append(state)
             if step + 1 < horizon:
                 history.write_tokens(decoder.tokens, request.known[step])
                 arguments = decoder.step(rotary[0][count + step], rotary[1][count + step])
     return history.drawn, np.array(fine, np.float32).reshape(horizon, -1, paths)
+
+
+def fine_draws(
+    spec: ModelSpec, request: PathRequest, step: int, part: slice, arguments: Arguments
+) -> list[NDArray[np.float64]]:
+    """Draws [draws, part] that show every path's distribution at a step; none from some noise.
+
+    `arguments` are [part] each, and so are the draws' last axis; all in scaled units.
+    """
+    uniforms = request.noise.fine(step, part)
+    if uniforms is None:
+        return []
+    each = {name: value[None] for name, value in arguments.items()}
+    drawn = HEADS[spec.head].sample(each, uniforms, request.prompt.window)
+    return [np.maximum(drawn, request.floor)]
 
 
 def fill_static(tokens: Array, spec: ModelSpec, prompt: Prompt) -> None:

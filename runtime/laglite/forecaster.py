@@ -18,6 +18,7 @@ from laglite.backends import Backend, open_backend
 from laglite.batch import chunks, sample_many
 from laglite.bundle import Bundle, locate, open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
+from laglite.device_decoding import DeviceSampler
 from laglite.errors import InputError, LagliteError
 from laglite.forecast import DEFAULT_QUANTILES, Forecast, Score
 from laglite.frequency import timestamps
@@ -39,6 +40,9 @@ class Forecaster:
 
     def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
         self.bundle, self.backend, self._threads = bundle, backend, threads
+        self._on_device = None
+        if backend.device is not None:
+            self._on_device = DeviceSampler(backend.device, bundle.spec, threads)
 
     @classmethod
     def load(
@@ -101,6 +105,9 @@ class Forecaster:
         request = self._request(
             series, horizon, context, num_samples, seed, nonnegative=nonnegative, refine=refine
         )
+        if self._on_device is not None:
+            (paths,) = self._on_device.sample([request])
+            return series.forecast(*paths)
         (prefilled,) = prefill(self.backend, [request.prompt], request.rotary(self.spec))
         paths = sample_paths(self.backend, self.spec, request, prefilled, self._threads)
         return series.forecast(*paths)
@@ -147,9 +154,9 @@ class Forecaster:
 
         `start` is one time for all or a list with one for each, and so is `freq`; `covariates` is
         a list with one array for each. With a seed, each series gets the very samples it would
-        get alone. Prompts are encoded together and each thread decodes a series of its own, a
-        bounded number of series at a time. Raises InputError, before anything is forecast, that
-        names the series.
+        get alone (on a device, to rounding). Prompts are encoded together and each thread decodes
+        a series of its own, or a device all of them, a bounded number of series at a time. Raises
+        InputError, before anything is forecast, that names the series.
         """
         horizon = whole_number("horizon", horizon)
         num_samples = whole_number("num_samples", num_samples)
@@ -171,9 +178,13 @@ class Forecaster:
             each, shards = 1, self._threads
         else:
             each, shards = self._threads, 1
+        if self._on_device is not None:
+            parts = self._on_device.chunks(count)
+        else:
+            parts = chunks(self.spec, context, count, each)
         forecasts: list[Forecast] = []
         with ThreadPoolExecutor(each) as pool:
-            for part in chunks(self.spec, context, count, each):
+            for part in parts:
                 requests = []
                 for row in part:
                     with _naming(names[row], row):
@@ -188,7 +199,10 @@ class Forecaster:
                                 refine=refine,
                             )
                         )
-                paths = sample_many(self.backend, self.spec, requests, pool, shards)
+                if self._on_device is not None:
+                    paths = self._on_device.sample(requests)
+                else:
+                    paths = sample_many(self.backend, self.spec, requests, pool, shards)
                 forecasts += [
                     series[row].forecast(*one) for row, one in zip(part, paths, strict=True)
                 ]

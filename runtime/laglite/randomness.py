@@ -51,10 +51,18 @@ def path_uniforms(seed: int, window: Window, horizon: int, paths: int) -> Array:
 
 
 class Noise(Protocol):
-    """What decides the draws of one forecast's paths; a part is a slice of the paths."""
+    """What decides the draws of one forecast's paths; a part is a slice of the paths.
+
+    `groups` int64 [paths] rise from 0, and are equal where paths share a lattice: among
+    these, `uniforms` deals the points of a step in the order of the values of the last.
+    """
 
     horizon: int
     paths: int
+    groups: NDArray[np.int64]
+
+    def points(self) -> Array:
+        """The uniforms of all steps as they are before they are dealt: [horizon, 2, paths]."""
 
     def parts(self, shards: int) -> list[slice]:
         """At most `shards` parts that can be decoded apart, and give what the whole gives."""
@@ -72,6 +80,10 @@ class IndependentNoise:
     def __init__(self, uniforms: Array) -> None:
         self._uniforms = uniforms
         self.horizon, _, self.paths = uniforms.shape
+        self.groups = np.arange(self.paths)
+
+    def points(self) -> Array:
+        return self._uniforms
 
     def parts(self, shards: int) -> list[slice]:
         # At least two paths each: products with a single row are rounded by kernels of their own.
@@ -96,20 +108,24 @@ class LatticeNoise:
         groups = -(-paths // MOST_IN_GROUP)
         self._bounds = np.linspace(0, paths, groups + 1).astype(int)
         sizes = np.diff(self._bounds)
+        self.groups = np.repeat(np.arange(groups), sizes)
         places = np.concatenate([np.arange(size) for size in sizes])
         shifts = series_stream(seed, window).random((horizon, 2, groups + 1))
-        self._points = LATTICE[:, None] * places  # [2, paths]
+        self._lattice = LATTICE[:, None] * places  # [2, paths]
         self._shifts = np.repeat(shifts[:, :, :-1], sizes, axis=2)  # [horizon, 2, paths]
         # A path's own points follow each other, so that they too are spread evenly.
         numbers = np.arange(paths) * draws + np.arange(draws)[:, None]
         self._fine = LATTICE[:, None, None] * numbers  # [2, draws, paths]
         self._fine_shifts = shifts[:, :, -1, None, None]
 
+    def points(self) -> Array:
+        return _shifted(self._lattice, self._shifts)
+
     def parts(self, shards: int) -> list[slice]:
         return _split(self._bounds, min(shards, len(self._bounds) - 1))
 
     def uniforms(self, step: int, part: slice, state: NDArray[np.floating] | None) -> Array:
-        points: Array = 1.0 - (self._points[:, part] + self._shifts[step][:, part]) % 1.0
+        points = _shifted(self._lattice[:, part], self._shifts[step][:, part])
         if state is None:  # all paths stand at one place
             return points
         dealt = np.empty_like(points)
@@ -122,8 +138,13 @@ class LatticeNoise:
     def fine(self, step: int, part: slice) -> Array | None:
         if not self._fine.shape[1]:
             return None
-        points: Array = 1.0 - (self._fine[:, :, part] + self._fine_shifts[step]) % 1.0
-        return points
+        return _shifted(self._fine[:, :, part], self._fine_shifts[step])
+
+
+def _shifted(points: Array, shifts: Array) -> Array:
+    """A lattice's points in (0, 1] after a shift."""
+    moved: Array = 1.0 - (points + shifts) % 1.0
+    return moved
 
 
 def _split(bounds: NDArray[np.int64], count: int) -> list[slice]:

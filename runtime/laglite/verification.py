@@ -1,4 +1,4 @@
-"""Verification: a bundle's test vectors run on this device, the whole way from values to heads."""
+"""Verification: a bundle's test vectors run on this machine, the whole way from values to heads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends import Backend
+from laglite.backends.device import Capacity, Device
 from laglite.bundle import Bundle
-from laglite.decoding import PathHistory, fill_static, prefill
+from laglite.decoding import PathHistory, PathRequest, fill_static, prefill
+from laglite.device_workspace import Workspace
 from laglite.errors import BundleError
+from laglite.heads import HEADS
+from laglite.randomness import IndependentNoise, path_uniforms
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode, known_features
@@ -72,7 +76,11 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """Largest absolute differences of one case, by stage."""
+    """Largest absolute differences of one case, by stage.
+
+    `device` is that of decoding on the engine itself, None where it cannot, or holds no case of
+    this size; draws there count by their difference over 1 plus their size.
+    """
 
     prompt_tokens: int
     paths: int
@@ -80,10 +88,11 @@ class CaseResult:
     features: float
     prefill: float
     decoding: float
+    device: float | None = None
 
     @property
     def largest(self) -> float:
-        return max(self.features, self.prefill, self.decoding)
+        return max(self.features, self.prefill, self.decoding, self.device or 0.0)
 
 
 def write_cases(path: Path, cases: Sequence[Case]) -> None:
@@ -146,10 +155,41 @@ def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:
         for name, expected in case.arguments.items():
             decoded = max(decoded, _difference(found[name], expected[:, count + step]))
     features = _difference(whole.tokens, case.tokens)
-    return CaseResult(count, paths, steps, features, prefilled, decoded)
+    drawn = None
+    if backend.device is not None:
+        noise = IndependentNoise(path_uniforms(0, prompt.window, steps, paths))
+        request = PathRequest(prompt, known, noise, nonnegative=False)
+        drawn = _on_device(spec, backend.device, request, case)
+    return CaseResult(count, paths, steps, features, prefilled, decoded, drawn)
 
 
-def _difference(found: Array, expected: Array) -> float:
+def _on_device(spec: ModelSpec, device: Device, request: PathRequest, case: Case) -> float | None:
+    """The case's prompt and futures on a device; its arguments, and the draws from them."""
+    prompt, noise, head = request.prompt, request.noise, HEADS[spec.head]
+    count = len(prompt.tokens)
+    needed = Capacity(1, noise.paths, count, max(2, noise.horizon))
+    if device.capacity is not None and device.capacity.exceeded_by(needed):
+        return None
+    workspace = Workspace(device, spec, device.capacity or needed)
+    start = workspace.prefill([request])
+    largest = max(
+        _difference(found, case.arguments[name][:1, count - 1]) for name, found in start.items()
+    )
+    futures = prompt.window.to_scaled(case.futures).T
+    drawn, arguments = workspace.follow(request, futures)
+    whole = slice(0, noise.paths)
+    for step in range(1, noise.horizon):
+        found = dict(zip(spec.arguments, arguments[step, :, 0, whole], strict=True))
+        for name, expected in case.arguments.items():
+            largest = max(largest, _difference(found[name], expected[:, count + step - 1]))
+        # Independent paths: what was drawn before does not matter.
+        draws = head.sample(found, noise.uniforms(step, whole, None), prompt.window)
+        size = 1 + np.abs(draws)
+        largest = max(largest, _difference(drawn[step, 0, whole] / size, draws / size))
+    return largest
+
+
+def _difference(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
     """Largest absolute difference; infinite where shapes differ or a value is not a number."""
     if found.shape != expected.shape:
         return float("inf")

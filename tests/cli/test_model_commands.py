@@ -14,8 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from laglite import Forecaster, __version__
+from laglite.backends.device import Capacity
+from laglite.bundle import SHIPPED, open_bundle
 from laglite.cli import COMMANDS, main
 from tests.conftest import GOLDEN
+from tests.cpu_device import CpuDevice, DoubleBackend
 
 CONFIG = """
 output: {output}
@@ -76,6 +79,30 @@ def test_verify_proves_a_bundle_and_states_the_difference(tiny_bundle: Path) -> 
     result = run("verify", tiny_bundle, "--threads", "1")
     assert result.exit_code == 0
     assert "verified, largest difference" in result.stdout
+
+
+@pytest.mark.parametrize("model", ["base", "nano"])
+def test_verify_takes_every_precision_of_the_shipped_models(model: str) -> None:
+    for precision in open_bundle(SHIPPED / model).precisions:
+        result = run("verify", model, "--precision", precision, "--threads", "1")
+        assert result.exit_code == 0, result.stderr
+        assert "device" not in result.stdout
+
+
+def test_verify_goes_through_a_device_that_draws(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(tiny_bundle)
+    device = CpuDevice(bundle, capacity=Capacity(2, 8, 32, 12))
+    backend = DoubleBackend(bundle, "fp32", device)
+    monkeypatch.setattr("laglite.cli.verify.open_backend", lambda *_: backend)
+    result = run("verify", tiny_bundle)
+    assert result.exit_code == 0
+    heading, *rows = result.stdout.splitlines()
+    assert heading.split()[-2:] == ["decoding", "device"]
+    last = [row.split()[-1] for row in rows if row.split()[0].isdigit()]
+    assert "-" in last  # cases beyond the capacity
+    assert any(text != "-" and 0 < float(text) < 1e-4 for text in last)
 
 
 def test_verify_fails_where_the_numbers_are_others(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(model: LagLlama, tmp_p
         write(model, output)
     assert (output / "mine.txt").read_text() == "keep"
     write(model, output, overwrite=True)
-    parts = ["fp32", "int8", "manifest.json", "verify.npz"]
+    parts = ["fp16", "fp32", "int8", "manifest.json", "verify.npz"]
     assert sorted(p.name for p in output.iterdir()) == parts
     assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 

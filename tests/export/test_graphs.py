@@ -18,15 +18,17 @@ from laglite.bundle import open_bundle
 from laglite.errors import BackendError
 from laglite.spec import ModelSpec
 from laglite.verification import run_case, verify
+from laglite_export.device_step_graph import can_draw
 from laglite_export.vectors import CaseShape, make_case
 from laglite_train.model import LagLlama
 
 # What TensorRT 10.3's parser and onnxruntime both take; the portable form keeps to it.
 PORTABLE = {
-    "Add", "Asinh", "Concat", "ConstantOfShape", "Div", "Gather", "Identity", "MatMul", "Max",
-    "Mul", "Pad", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Reciprocal", "Reshape", "Shape",
-    "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Tile",
-    "Transpose", "Trilu", "Unsqueeze",
+    "Add", "And", "Asinh", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Exp", "Expand",
+    "Gather", "GatherElements", "GatherND", "Identity", "Less", "MatMul", "Max", "Min", "Mul", "Or",
+    "Pad", "Pow", "Range", "ReduceMax", "ReduceMean", "ReduceSum", "Reciprocal", "Reshape",
+    "ScatterND", "Shape", "Sigmoid", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze",
+    "Sub", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 }  # fmt: skip
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -108,18 +110,21 @@ def test_golden_bundles_pass_their_own_test_vectors(golden_bundle: Path) -> None
     assert max(result.largest for result in results) <= 1e-4
 
 
-@pytest.mark.parametrize("graph", ["prefill", "step"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_graphs_are_plain_opset_17(
-    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path], variant: str, graph: str
+    small_spec: ModelSpec, export_to: Callable[[LagLlama, str], Path], variant: str, precision: str
 ) -> None:
     model = random_model(dataclasses.replace(small_spec, **VARIANTS[variant]))
-    bundle = export_to(model, variant)
-    model = onnx.load(bundle / "fp32" / f"{graph}.onnx")
-    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
-    assert {node.op_type for node in model.graph.node} <= PORTABLE
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata["laglite.graph"] == graph
+    files = sorted((export_to(model, variant) / precision).glob("*.onnx"))
+    assert len(files) == 2 + can_draw(model.spec)
+    for file in files:
+        proto = onnx.load(file, load_external_data=False)
+        assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 17)]
+        assert {node.op_type for node in proto.graph.node} <= PORTABLE
+        metadata = {entry.key: entry.value for entry in proto.metadata_props}
+        assert metadata["laglite.graph"] == file.stem
+        assert metadata["laglite.precision"] == precision
 
 
 def test_the_prompt_cache_has_no_path_axis(tiny_bundle: Path) -> None:
@@ -133,12 +138,12 @@ def test_the_prompt_cache_has_no_path_axis(tiny_bundle: Path) -> None:
     assert shapes["suffix_key_0"] == ["paths", 2, "capacity", 16]
 
 
-def test_both_graphs_share_one_copy_of_the_weights(tiny_bundle: Path) -> None:
+def test_all_graphs_share_one_copy_of_the_weights(tiny_bundle: Path) -> None:
     count = Forecaster.load(tiny_bundle).spec.num_parameters
     size = (tiny_bundle / "fp32" / "weights.bin").stat().st_size
     assert 4 * count <= size <= 4 * count * 1.1
-    for graph in ("prefill", "step"):
-        assert (tiny_bundle / "fp32" / f"{graph}.onnx").stat().st_size < 30_000
+    for graph in ("prefill", "step", "device_step"):
+        assert (tiny_bundle / "fp32" / f"{graph}.onnx").stat().st_size < 40_000
 
 
 def test_tokens_of_a_case_come_from_its_own_history(small_spec: ModelSpec) -> None:

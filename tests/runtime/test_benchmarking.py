@@ -30,9 +30,11 @@ from laglite.benchmarking.operators import profile
 from laglite.benchmarking.report import HEADINGS, to_json, to_markdown
 from laglite.benchmarking.stages import TimedBackend
 from laglite.benchmarking.workload import grid, series
+from laglite.bundle import open_bundle
 from laglite.errors import InputError
 from laglite.spec import ModelSpec
 from laglite_train.model import LagLlama
+from tests.cpu_device import on_device
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,24 @@ def test_keeping_time_changes_no_sample(tiny_bundle: Path) -> None:
     assert timed.prefill_seconds > first[0]
     timed.restart()
     assert (timed.prefill_seconds, timed.steps_seconds) == (0, 0)
+
+
+def test_time_on_a_device_is_kept_by_graph(tiny_bundle: Path) -> None:
+    options = {"horizon": 5, "seed": 1, "num_samples": 8, "start": "2024-01-01", "freq": "h"}
+    plain, double = on_device(open_bundle(tiny_bundle))
+    timed = TimedBackend(plain.backend)
+    forecaster = Forecaster(plain.bundle, timed, 1)
+    np.testing.assert_array_equal(
+        forecaster.predict(series(1200), **options).samples,
+        plain.predict(series(1200), **options).samples,
+    )
+    assert double.launches("device_step") == [4, 4]
+    assert min(timed.prefill_seconds, timed.steps_seconds) > 0
+    timed.restart()
+    assert (timed.prefill_seconds, timed.steps_seconds) == (0, 0)
+    forecaster.predict(series(1200), **options | {"horizon": 1})
+    assert timed.prefill_seconds > 0
+    assert timed.steps_seconds == 0
 
 
 def test_a_workload_is_measured_in_a_process_of_its_own(small: Workload) -> None:

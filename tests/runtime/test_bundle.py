@@ -38,6 +38,16 @@ def test_a_bundle_opens_with_its_spec_and_precisions(tiny_bundle: Path) -> None:
     assert bundle.name == "lag_llama_tiny"
     assert bundle.spec.max_lag == 1092
     assert bundle.precision("fp32").max_difference <= 1e-4
+    assert [each.cache_dtype for each in bundle.precisions.values()] == [
+        "float32", "float16", "float32"
+    ]  # fmt: skip
+
+
+def test_a_bundle_from_before_the_device_step_opens_without_one(copy: Path) -> None:
+    edit(copy, lambda m: m["precisions"]["fp32"].pop("device_step"))
+    precisions = open_bundle(copy).precisions
+    assert precisions["fp32"].device_step is None
+    assert precisions["fp16"].device_step == copy / "fp16" / "device_step.onnx"
 
 
 @pytest.mark.parametrize("name", ["fp32/prefill.onnx", "fp32/weights.bin", "verify.npz"])
@@ -80,9 +90,10 @@ def test_a_link_that_leaves_the_bundle_is_refused(copy: Path) -> None:
         open_bundle(copy)
 
 
-def test_a_graph_whose_hash_is_not_listed_is_refused(copy: Path) -> None:
+@pytest.mark.parametrize("graph", ["step", "device_step"])
+def test_a_graph_whose_hash_is_not_listed_is_refused(copy: Path, graph: str) -> None:
     shutil.copy(copy / "fp32" / "step.onnx", copy / "other.onnx")
-    edit(copy, lambda m: m["precisions"]["fp32"].update(step="other.onnx"))
+    edit(copy, lambda m: m["precisions"]["fp32"].update({graph: "other.onnx"}))
     with pytest.raises(BundleError, match="'other.onnx' is used but not listed"):
         open_bundle(copy)
 

@@ -12,7 +12,7 @@ PATHS = 3
 
 def filled(spec: ModelSpec, steps: int, most: int) -> tuple[SuffixCache, list[np.ndarray]]:
     """A cache after `steps` tokens, and the keys that went in."""
-    cache = SuffixCache(spec, PATHS, most)
+    cache = SuffixCache(spec, PATHS, most, "float32")
     random = np.random.default_rng(0)
     written = []
     for _ in range(steps):
@@ -40,7 +40,7 @@ def test_the_mask_opens_one_position_a_token(small_spec: ModelSpec) -> None:
 
 
 def test_memory_is_kept_until_the_capacity_is_used_up(small_spec: ModelSpec) -> None:
-    cache = SuffixCache(small_spec, PATHS, 100)
+    cache = SuffixCache(small_spec, PATHS, 100, "float32")
     first = cache.keys
     for _ in range(FIRST_CAPACITY):
         assert not cache.reserve()
@@ -53,13 +53,21 @@ def test_memory_is_kept_until_the_capacity_is_used_up(small_spec: ModelSpec) -> 
 def test_the_capacity_never_exceeds_what_the_horizon_needs(small_spec: ModelSpec) -> None:
     cache, _ = filled(small_spec, 40, 40)
     assert cache.keys[0].shape == (PATHS, small_spec.num_heads, 40, small_spec.head_dim)
-    assert len(SuffixCache(small_spec, PATHS, 5).mask) == 5
+    assert len(SuffixCache(small_spec, PATHS, 5, "float32").mask) == 5
+
+
+def test_caches_are_kept_in_the_graphs_own_kind_of_number(small_spec: ModelSpec) -> None:
+    cache = SuffixCache(small_spec, PATHS, 4, "float16")
+    assert {cache.keys.dtype, cache.values.dtype} == {np.dtype(np.float16)}
+    assert cache.mask.dtype == np.float32
+    for keys, values in empty_prompts(small_spec, 1, "float16"):
+        assert {keys.dtype, values.dtype} == {np.dtype(np.float16)}
 
 
 def test_prompts_begin_with_a_border_on_which_a_query_scores_its_extra_number(
     small_spec: ModelSpec,
 ) -> None:
-    pairs = empty_prompts(small_spec, 2)
+    pairs = empty_prompts(small_spec, 2, "float32")
     assert len(pairs) == small_spec.num_layers
     heads, dim = small_spec.num_heads, small_spec.head_dim
     queries = np.random.default_rng(0).standard_normal((2, heads, 5, dim + 1))

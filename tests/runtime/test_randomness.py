@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -133,6 +134,20 @@ def test_a_group_covers_the_unit_square_more_evenly_than_independent_paths() -> 
     plain = [gap(path_uniforms(seed, WINDOW, 1, 32)[0]) for seed in range(50)]
     assert np.median(even) < 0.1
     assert np.median(plain) > 0.15
+
+
+@pytest.mark.parametrize("paths", [1, 20, 80])
+def test_points_and_groups_tell_all_that_uniforms_deal(paths: int) -> None:
+    uniforms = path_uniforms(0, WINDOW, 3, paths)
+    state = np.random.default_rng(1).integers(0, 9, paths).astype(float)  # with ties
+    for noise in (lattice(paths=paths), IndependentNoise(uniforms)):
+        points = noise.points()
+        assert points.shape == (3, 2, paths)
+        np.testing.assert_array_equal(points[0], noise.uniforms(0, whole(noise), None))
+        order = np.lexsort((state, noise.groups))  # by group, then by value
+        dealt = np.empty_like(points[1])
+        dealt[:, order] = points[1]
+        np.testing.assert_array_equal(dealt, noise.uniforms(1, whole(noise), state))
 
 
 def test_a_longer_horizon_continues_a_shorter_lattice() -> None:

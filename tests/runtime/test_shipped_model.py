@@ -17,7 +17,7 @@ HORIZON = 28
 LEVELS = np.arange(1, 10)[:, None] / 10
 
 
-LARGEST = {"base": (3_000_000, 12_000_000), "nano": (400_000, 2_000_000)}  # weights, bytes
+LARGEST = {"base": (900_000, 6_600_000), "nano": (400_000, 2_800_000)}  # weights, bytes
 
 
 @pytest.fixture(scope="module", params=list(LARGEST))

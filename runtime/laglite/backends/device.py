@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 PREFILL, DEVICE_STEP = "prefill", "device_step"  # the graphs that programs are made of
 IN_PLACE = "next_"  # an output `next_x` is written into the buffer of the input `x`
+FIELDS = {"series": "series", "paths": "paths", "context": "prompt tokens", "steps": "steps"}
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Capacity:
     paths: int
     context: int
     steps: int
+
+    def exceeded_by(self, needed: Capacity) -> str | None:
+        """The first number of `needed` that is too large, and which it exceeds; None if it fits."""
+        for field, what in FIELDS.items():
+            wanted, most = getattr(needed, field), getattr(self, field)
+            if wanted > most:
+                return f"{wanted:,} {what} exceed the {most:,}"
+        return None
 
 
 class Buffer(Protocol):
@@ -54,6 +63,8 @@ class Device(Protocol):
 
     capacity: Capacity | None
     """The only shapes that programs may have; None where any will do."""
+    cache_dtype: str
+    """What keys and values are in the graphs, as `bundle.Precision.cache_dtype` says."""
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         """Memory that holds zeros. Raises BackendError that says how much was asked for."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.backends.device import Device
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, missing
+from laglite.kv_cache import Array as CacheArray
 from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
@@ -24,13 +26,14 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
+    device: Device | None = None
 
     def __init__(
         self, bundle: Bundle, precision: str, threads: int, traces: Path | None = None
     ) -> None:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
-        self._spec = bundle.spec
+        self._spec, self._cache_dtype = bundle.spec, files.cache_dtype
         self._prefill = _session(files.prefill, precision, threads, traces and traces / "prefill")
         self._step = _session(files.step, precision, 1, traces and traces / "step")
         if "past_key_0" not in {given.name for given in self._prefill.get_inputs()}:
@@ -69,15 +72,19 @@ class OnnxRuntimeCpu:
 
     def _encode(
         self, wanted: Sequence[str], tokens: Array, cos: Array, sin: Array
-    ) -> tuple[list[Array], list[tuple[Array, Array]]]:
+    ) -> tuple[list[Array], list[tuple[CacheArray, CacheArray]]]:
         """The outputs `wanted`, [series, context, ...], and each layer's keys and values."""
-        past = empty_prompts(self._spec, len(tokens))
+        past = empty_prompts(self._spec, len(tokens), self._cache_dtype)
         layers = range(self._spec.num_layers)
         cached = [f"prompt_{part}_{layer}" for layer in layers for part in ("key", "value")]
         pieces: list[list[Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
-            inputs = {"tokens": tokens[:, piece], "cos": cos[piece], "sin": sin[piece]}
+            inputs: dict[str, Array | CacheArray] = {
+                "tokens": tokens[:, piece],
+                "cos": cos[piece],
+                "sin": sin[piece],
+            }
             for layer, (keys, values) in enumerate(past):
                 inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
             found = self._prefill.run([*wanted, *cached], inputs)
@@ -87,26 +94,32 @@ class OnnxRuntimeCpu:
         return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], past
 
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
-        return CpuDecoder(self._step, self._spec, prompt, paths, steps)
+        return CpuDecoder(self._step, self._spec, prompt, paths, steps, self._cache_dtype)
 
 
 class CpuDecoder:
     """One series' decoding with every input and output bound once to memory held here."""
 
     def __init__(
-        self, session: Any, spec: ModelSpec, prompt: PromptCache, paths: int, steps: int
+        self,
+        session: Any,
+        spec: ModelSpec,
+        prompt: PromptCache,
+        paths: int,
+        steps: int,
+        cache_dtype: str,
     ) -> None:
         self._session, self._spec = session, spec
-        self._cache = SuffixCache(spec, paths, steps)
+        self._cache = SuffixCache(spec, paths, steps, cache_dtype)
         layers = range(spec.num_layers)
         shape = (len(layers), paths, spec.num_heads, spec.head_dim)
         self.tokens: Array = np.zeros((paths, spec.num_features), np.float32)
         self._cos = np.zeros((1, spec.head_dim // 2), np.float32)
         self._sin = np.zeros_like(self._cos)
-        self._new_keys, self._new_values = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        self._new_keys, self._new_values = (np.empty(shape, cache_dtype) for _ in range(2))
         self._arguments = {name: np.empty(paths, np.float32) for name in spec.arguments}
         self._binding = session.io_binding()
-        self._bound: dict[str, tuple[Array, Any]] = {}  # keeps bound memory alive
+        self._bound: dict[str, tuple[Array | CacheArray, Any]] = {}  # keeps bound memory alive
         for name, array in (("tokens", self.tokens), ("cos", self._cos), ("sin", self._sin)):
             self._bind_input(name, array)
         for layer in layers:
@@ -133,13 +146,13 @@ class CpuDecoder:
             self._bind_input(f"suffix_key_{layer}", self._cache.keys[layer])
             self._bind_input(f"suffix_value_{layer}", self._cache.values[layer])
 
-    def _bind_input(self, name: str, array: Array) -> None:
+    def _bind_input(self, name: str, array: Array | CacheArray) -> None:
         self._binding.bind_ortvalue_input(name, self._value(name, array))
 
-    def _bind_output(self, name: str, array: Array) -> None:
+    def _bind_output(self, name: str, array: Array | CacheArray) -> None:
         self._binding.bind_ortvalue_output(name, self._value(name, array))
 
-    def _value(self, name: str, array: Array) -> Any:
+    def _value(self, name: str, array: Array | CacheArray) -> Any:
         """An OrtValue on the memory of `array`."""
         value = _onnxruntime().OrtValue.ortvalue_from_numpy(array)
         self._bound[name] = (array, value)

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.backends.device import Device
 from laglite.kv_cache import PromptCache
 
 Array = NDArray[np.float32]
@@ -30,6 +31,9 @@ class Backend(Protocol):
     """An engine with the prefill and the step graph of one bundle loaded."""
 
     name: str
+    device: Device | None
+    """Where paths can be drawn on the engine itself; else None, as on the CPU and in a precision
+    without a `device_step` graph."""
 
     def prefill(self, tokens: Array, cos: Array, sin: Array) -> tuple[Arguments, list[PromptCache]]:
         """Encode prompts [series, context, features] of one length.

@@ -70,7 +70,7 @@ def measure(workload: Workload, started: float, import_seconds: float) -> Measur
     context = workload.tokens(spec)
     values = series(spec.max_lag + context)
     timed = TimedBackend(forecaster.backend)
-    forecaster.backend = timed
+    forecaster = Forecaster(forecaster.bundle, timed, workload.threads)
 
     def call() -> Forecast:
         forecast = workload.forecast(forecaster, values)

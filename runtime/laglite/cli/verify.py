@@ -21,21 +21,26 @@ def verify(model: str | None, backend: str, precision: str, threads: int | None)
     """Prove MODEL ("base" by default) on this machine against the numbers PyTorch gave.
 
     Checks every file's hash, then runs the bundle's test vectors from raw values to distribution
-    arguments. Exit code 0 only if all are within the stated tolerance.
+    arguments, and through the device where paths are drawn there. Exit code 0 only if all are
+    within the stated tolerance.
     """
     bundle = open_bundle(locate(model))
     engine = open_backend(backend, bundle, precision, threads or available_cores())
     tolerance = bundle.precision(precision).tolerance
     table = Table(box=None)
-    for heading in ("prompt", "paths", "steps", "features", "prefill", "decoding"):
+    stages = ["features", "prefill", "decoding"]
+    if engine.device is not None:
+        stages.append("device")
+    for heading in ("prompt", "paths", "steps", *stages):
         table.add_column(heading, justify="right")
     results = run(bundle, engine)
     for result in results:
+        found = [getattr(result, stage) for stage in stages]
         table.add_row(
             str(result.prompt_tokens),
             str(result.paths),
             str(result.steps),
-            *(f"{d:.1e}" for d in (result.features, result.prefill, result.decoding)),
+            *("-" if difference is None else f"{difference:.1e}" for difference in found),
         )
     Console().print(table)
     largest = max(result.largest for result in results)
