@@ -186,6 +186,8 @@ def test_features_that_a_model_has_no_use_for_are_left_out_with_a_warning(
         ),
         ({"target": np.array(["x"])}, "series '1': target: values must be numbers"),
         ({"target": [np.inf, 1.0]}, "series '1': target: value 0 is inf"),
+        ({"start": pd.Timestamp("2024-01-01"), "target": [1.0]}, "series '1': an entry needs"),
+        ({}, "series '1': an entry needs a target, and a start that is a pandas Period"),
         ({"start": pd.Period("2024-01-01", "ns"), "target": [1.0]}, "frequency 'ns' is not known"),
     ],
 )

@@ -123,6 +123,11 @@ class LagLitePredictor(Predictor):
             str(first + row if entry.get("item_id") is None else entry["item_id"])
             for row, entry in enumerate(batch)
         ]
+        for entry, name in zip(batch, names, strict=True):
+            if "target" not in entry or not hasattr(entry.get("start"), "freqstr"):
+                raise GluonTSDataError(
+                    f"series {name!r}: an entry needs a target, and a start that is a pandas Period"
+                )
         with _raising(GluonTSDataError):
             forecasts = self.forecaster.predict_batch(
                 [entry["target"] for entry in batch],
