@@ -46,7 +46,8 @@ class HalfBuilder(GraphBuilder):
         """X [..., in] times matrix [in, out]."""
         if name in FULL:
             return super().linear(x, name, matrix, scope)
-        weight = self.weight(name, matrix.astype(np.float16))
+        with np.errstate(over="ignore"):  # shows when the graph is validated
+            weight = self.weight(name, matrix.astype(np.float16))
         self._halves[weight] = weight
         return self.product(x, weight, scope)
 
