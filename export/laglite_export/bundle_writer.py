@@ -56,10 +56,11 @@ def export_bundle(
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
     The bundle holds the precisions fp32, int8 and, for models whose values it holds, fp16. All
-    graphs are validated against PyTorch before `output` appears, whole; the difference returned is that of fp32. `summary` holds the
-    manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
-    validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
-    written, BundleError if the fp32 graphs differ from PyTorch by more than 1e-4.
+    graphs are validated against PyTorch before `output` appears, whole; the difference returned is
+    that of fp32. `summary` holds the manifest's "training" and "evaluation" parts; `evaluate` may
+    add to it what it measures on the validated bundle, at a temporary place. Raises InputError if
+    `output` exists or cannot be written, BundleError if the fp32 graphs differ from PyTorch by
+    more than 1e-4.
     """
     check_output(output, overwrite=overwrite)
     try:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from laglite_export.graph_builder import FLOAT, HALF, GraphBuilder, WeightFile
 
 FULL = ("wte.weight", "head.weight")
+# Operators that leave numbers as they are: halves stay halves.
 MOVES = ("Concat", "Reshape", "ScatterND", "Split", "Squeeze", "Transpose", "Unsqueeze")
 
 
