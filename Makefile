@@ -3,6 +3,8 @@ PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
 NEIGHBOURS := .venv-neighbours
+# TensorRT for RTX parses and builds without a GPU; not every machine has wheels of it.
+RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings cuda-bindings
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test lint clean python
@@ -19,6 +21,8 @@ $(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,dev]'
+	@$(TEST)/bin/python $(PIP_INSTALL) --only-binary :all: $(RTX) || \
+	  echo "no wheels of TensorRT for RTX for this machine: tests of its parser are skipped" >&2
 	@touch $@
 
 # GluonTS needs pandas 2: an environment of its own above the other one, whose packages it sees.

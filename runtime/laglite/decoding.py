@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.backends.protocol import Arguments, Backend, Decoder
+from laglite.backends.protocol import Arguments, Backend, Decoder, EncodedPrompt
 from laglite.errors import LagliteError
 from laglite.heads import HEADS
-from laglite.kv_cache import PromptCache
 from laglite.randomness import Noise
 from laglite.rope import rotary_tables
 from laglite.spec import ModelSpec
@@ -46,10 +45,10 @@ class PathRequest:
 
 @dataclass(frozen=True)
 class Prefilled:
-    """A prompt's head arguments, [tokens] each, and its cache."""
+    """A prompt's head arguments, [tokens] each, and its cache, in the backend's own form."""
 
     arguments: Arguments
-    cache: PromptCache
+    cache: EncodedPrompt
 
 
 def prefill(

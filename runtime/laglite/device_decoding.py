@@ -7,19 +7,21 @@ draws. Randomness is that of `decoding.sample_paths`, so that values agree to ro
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.backends.device import Capacity, Device
+from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError
+from laglite.errors import CapacityError, DeviceMemoryError
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -28,6 +30,9 @@ Array = NDArray[np.float32]
 
 MOST_SERIES = 256  # in one launch
 SHARE = 0.8  # of the memory found free, for buffers and what the engine needs beside them
+MOST_KEPT = 8  # workspaces; engines hold more for each than what is counted here
+# Sizes are rounded up to these multiples, and series to powers of two: programs are costly to make.
+CONTEXT_ROUND, STEPS_ROUND = 32, 8
 
 
 class DeviceSampler:
@@ -53,13 +58,16 @@ class DeviceSampler:
         """Sample paths of every request, as `decoding.sample_paths` returns them.
 
         Requests of any lengths and horizons are decoded together, as many as the device holds.
-        Raises BackendError for more than the engine's fixed sizes, and LagliteError for values
-        that are not finite.
+        Raises CapacityError for more than the engine's fixed sizes, DeviceMemoryError, which says
+        what would fit, and LagliteError for values that are not finite.
         """
         drawn: dict[int, _Drawn] = {}
         with self._lock:
             for size, rows in self._parts(requests):
-                found = self._decode(size, [requests[row] for row in rows])
+                try:
+                    found = self._decode(size, [requests[row] for row in rows])
+                except DeviceMemoryError as error:
+                    raise self._too_large(size, error) from error
                 drawn.update(zip(rows, found, strict=True))
 
         def finish(row: int) -> Paths:
@@ -82,15 +90,15 @@ class DeviceSampler:
             alike.setdefault(key, []).append(row)
         for rows in alike.values():
             size = self._size([requests[row] for row in rows])
-            parts = -(-len(rows) // size.series)
-            each = -(-len(rows) // parts)
+            each = -(-len(rows) // -(-len(rows) // size.series))
             if self._device.capacity is None:
-                size = dataclasses.replace(size, series=each)
+                series = min(size.series, 1 << (each - 1).bit_length())
+                size = dataclasses.replace(size, series=series)
             for begin in range(0, len(rows), each):
                 yield size, rows[begin : begin + each]
 
     def _size(self, requests: Sequence[PathRequest]) -> Capacity:
-        """The most series that go together, and the largest of the requests' other sizes."""
+        """The most series that go together, and what holds the requests' other sizes."""
         needed = Capacity(
             series=1,
             paths=max(request.noise.paths for request in requests),
@@ -100,13 +108,18 @@ class DeviceSampler:
         )
         capacity = self._device.capacity
         if capacity is None:
+            rounded = dataclasses.replace(
+                needed,
+                context=-(-needed.context // CONTEXT_ROUND) * CONTEXT_ROUND,
+                steps=-(-needed.steps // STEPS_ROUND) * STEPS_ROUND,
+            )
             most = MOST_SERIES
             if self._budget is not None:
-                most = min(most, self._budget // series_bytes(self._spec, self._device, needed))
-            return dataclasses.replace(needed, series=max(1, most))
+                most = min(most, self._budget // series_bytes(self._spec, self._device, rounded))
+            return dataclasses.replace(rounded, series=max(1, most))
         excess = capacity.exceeded_by(needed)
         if excess is not None:
-            raise BackendError(
+            raise CapacityError(
                 f"{excess} that the engine was compiled for; compile a larger one with laglite "
                 "compile, or ask for less"
             )
@@ -142,18 +155,37 @@ class DeviceSampler:
             self._kept[size] = workspace
         return found
 
+    def _too_large(self, size: Capacity, error: DeviceMemoryError) -> DeviceMemoryError:
+        """The error of a batch of `size`, with what would fit."""
+        needed = size.series * self._series_bytes(size, size.paths)
+        text = (
+            f"{size.series:,} series x {size.paths:,} paths of {size.context:,} prompt tokens and "
+            f"{size.steps:,} steps need about {gigabytes(needed)}: {error}"
+        )
+        if self._budget is not None:
+            fewer = range(1, size.paths + 1)
+            takes = partial(self._series_bytes, size)
+            paths = max(1, bisect.bisect_right(fewer, self._budget, key=takes))
+            series = self._budget // takes(paths)
+            text += f"; about {series:,} series x {paths:,} paths fit"
+        return DeviceMemoryError(text)
+
+    def _series_bytes(self, size: Capacity, paths: int) -> int:
+        return series_bytes(self._spec, self._device, dataclasses.replace(size, paths=paths))
+
     def _workspace(self, size: Capacity) -> Workspace:
         """A new one, after old ones have made room for it."""
-        if self._budget is not None:
-            needed = size.series * series_bytes(self._spec, self._device, size)
-            while self._kept and needed + self._kept_bytes() > self._budget:
-                del self._kept[next(iter(self._kept))]
+        while self._kept and (len(self._kept) == MOST_KEPT or self._crowded(size)):
+            del self._kept[next(iter(self._kept))]
         return Workspace(self._device, self._spec, size)
 
-    def _kept_bytes(self) -> int:
-        return sum(
-            size.series * series_bytes(self._spec, self._device, size) for size in self._kept
-        )
+    def _crowded(self, size: Capacity) -> bool:
+        """Whether a workspace of `size` does not fit beside those that are kept."""
+        if self._budget is None:
+            return False
+        sizes = (size, *self._kept)
+        total = sum(each.series * series_bytes(self._spec, self._device, each) for each in sizes)
+        return total > self._budget
 
 
 @dataclasses.dataclass(frozen=True)

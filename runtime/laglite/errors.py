@@ -37,6 +37,14 @@ class BackendError(LagliteError):
     """A backend that is not installed, or cannot run here."""
 
 
+class DeviceMemoryError(BackendError):
+    """A device without room for what was asked for."""
+
+
+class CapacityError(BackendError):
+    """Shapes beyond what an engine was compiled for."""
+
+
 class MissingDependencyError(LagliteError, ImportError):
     """An optional dependency is needed; the message names the pip command that adds it."""
 

@@ -39,7 +39,8 @@ class Forecaster:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
-        self.bundle, self.backend, self._threads = bundle, backend, threads
+        self.bundle, self.backend = bundle, backend
+        self._threads = threads if backend.parallel else 1
         self._on_device = None
         if backend.device is not None:
             self._on_device = DeviceSampler(backend.device, bundle.spec, threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from laglite.backends.device import Capacity, Device
 from laglite.bundle import Bundle
 from laglite.decoding import PathHistory, PathRequest, fill_static, prefill
 from laglite.device_workspace import Workspace
-from laglite.errors import BundleError
+from laglite.errors import BundleError, CapacityError
 from laglite.heads import HEADS
 from laglite.randomness import IndependentNoise, path_uniforms
 from laglite.rope import rotary_tables
@@ -122,10 +122,27 @@ def read_cases(path: Path, spec: ModelSpec) -> list[Case]:
     return cases
 
 
-def verify(bundle: Bundle, backend: Backend) -> list[CaseResult]:
-    """Run every test vector of `bundle` on `backend`; the caller judges the differences."""
+def verify(
+    bundle: Bundle, backend: Backend, note: Callable[[str], None] | None = None
+) -> list[CaseResult]:
+    """Run every test vector of `bundle` on `backend`; the caller judges the differences.
+
+    Vectors larger than compiled engines hold are left out, and `note` is told. Raises
+    CapacityError if all are.
+    """
     cases = read_cases(bundle.verification, bundle.spec)
-    return [run_case(bundle.spec, backend, case) for case in cases]
+    results: list[CaseResult] = []
+    too_large: list[CapacityError] = []
+    for case in cases:
+        try:
+            results.append(run_case(bundle.spec, backend, case))
+        except CapacityError as error:
+            too_large.append(error)
+    if not results:
+        raise too_large[0]
+    if too_large and note is not None:
+        note(f"{len(too_large)} of {len(cases)} test vectors were left out: {too_large[0]}")
+    return results
 
 
 def run_case(spec: ModelSpec, backend: Backend, case: Case) -> CaseResult:

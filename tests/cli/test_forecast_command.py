@@ -174,7 +174,11 @@ def test_values_without_times_are_forecast_by_step_with_a_warning(run: Run) -> N
         ("1\n2\n3\n", ["--output", "nowhere/x.csv"], "the folder nowhere does not exist"),
         ("1\n2\n3\n", ["--plot", "x.gif"], "the ending must be .png"),
         ("1\n2\n3\n", ["--plot", "nowhere/x.png"], "the folder nowhere does not exist"),
-        ("1\n2\n3\n", ["--backend", "tensorrt"], "'tensorrt' is not part of this version"),
+        (
+            "1\n2\n3\n",
+            ["--backend", "cuda", "--precision", "int8"],
+            "backend 'cuda': precision 'int8' is for the CPU",
+        ),
         ("1\n2\n3\n", ["--precision", "int3"], "no precision 'int3'"),
         ("1\n2\n3\n", ["--model", "nowhere"], "neither a model directory nor a shipped model"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from laglite import Forecaster, __version__
+from laglite.backends import Availability, gpu_engines, selection
 from laglite.backends.device import Capacity
 from laglite.bundle import SHIPPED, open_bundle
 from laglite.cli import COMMANDS, main
+from laglite.errors import BackendError
 from tests.conftest import GOLDEN
 from tests.cpu_device import CpuDevice, DoubleBackend
 
@@ -75,6 +78,77 @@ def test_info_describes_a_model(tiny_bundle: Path) -> None:
         assert expected in result.stdout
 
 
+BACKENDS = [
+    Availability("cpu", "onnxruntime 1.0"),
+    Availability("cuda", "onnxruntime 1.0", "there is no NVIDIA driver", "install it"),
+]
+
+
+def test_info_lists_what_can_run_here_and_what_to_do_about_the_rest(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laglite.cli.info.availability", lambda: BACKENDS)
+    lines = run("info", tiny_bundle).stdout.splitlines()
+    assert [line.rstrip() for line in lines[-2:]] == [
+        "backend cpu   onnxruntime 1.0",
+        "backend cuda  no: there is no NVIDIA driver; install it",
+    ]
+
+
+def test_info_is_also_one_json_object(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laglite.cli.info.availability", lambda: BACKENDS)
+    content = json.loads(run("info", tiny_bundle, "--json").stdout)
+    assert content["model"] == "lag_llama_tiny"
+    assert content["backends"] == [
+        {
+            "available": True,
+            "backend": "cpu",
+            "version": "onnxruntime 1.0",
+            "problem": "",
+            "remedy": "",
+        },
+        {
+            "available": False,
+            "backend": "cuda",
+            "version": "onnxruntime 1.0",
+            "problem": "there is no NVIDIA driver",
+            "remedy": "install it",
+        },
+    ]
+
+
+def test_what_the_library_logs_is_a_note_beside_the_result(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = BackendError("backend 'cuda' cannot run: there is no NVIDIA driver; install it")
+
+    def refuse(bundle: object, precision: str) -> None:
+        raise refusal
+
+    monkeypatch.setattr(selection, "_has_cuda", lambda: True)
+    monkeypatch.setattr(gpu_engines, "open_cuda", refuse)
+    result = run("verify", tiny_bundle, "--threads", "1")
+    assert result.exit_code == 0
+    assert f"backend 'cpu', since no GPU can be used: {refusal}" in result.stderr
+    assert "NVIDIA" not in result.stdout
+
+
+@pytest.mark.parametrize("command", ["verify", "bench", "forecast", "evaluate", "stream"])
+def test_every_command_that_runs_a_model_takes_every_backend(command: str) -> None:
+    text = " ".join(run(command, "--help").stdout.split())
+    assert "[auto|cpu|cuda|onnxruntime-tensorrt|tensorrt]" in text
+
+
+def test_a_backend_that_cannot_run_here_is_one_clear_error(tiny_bundle: Path) -> None:
+    result = run("verify", tiny_bundle, "--backend", "cuda", "--precision", "int8")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        "Error: backend 'cuda': precision 'int8' is for the CPU; "
+        "use precision 'fp32' or 'fp16', or backend 'cpu'\n"
+    )
+
+
 def test_verify_proves_a_bundle_and_states_the_difference(tiny_bundle: Path) -> None:
     result = run("verify", tiny_bundle, "--threads", "1")
     assert result.exit_code == 0
@@ -84,7 +158,8 @@ def test_verify_proves_a_bundle_and_states_the_difference(tiny_bundle: Path) -> 
 @pytest.mark.parametrize("model", ["base", "nano"])
 def test_verify_takes_every_precision_of_the_shipped_models(model: str) -> None:
     for precision in open_bundle(SHIPPED / model).precisions:
-        result = run("verify", model, "--precision", precision, "--threads", "1")
+        options = ["--backend", "cpu", "--precision", precision, "--threads", "1"]
+        result = run("verify", model, *options)
         assert result.exit_code == 0, result.stderr
         assert "device" not in result.stdout
 
@@ -108,7 +183,6 @@ def test_verify_goes_through_a_device_that_draws(
 def test_verify_fails_where_the_numbers_are_others(tiny_bundle: Path, tmp_path: Path) -> None:
     """Weights changed together with their hash: only running the vectors can tell."""
     import hashlib
-    import json
 
     copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     weights = np.fromfile(copy / "fp32" / "weights.bin", "<f4") * np.float32(1.01)

@@ -11,7 +11,7 @@ import pytest
 from laglite.bundle import open_bundle
 from laglite.errors import BundleError, InputError
 from laglite.spec import ModelSpec
-from laglite_export import bundle_writer
+from laglite_export import bundle_writer, device_draws
 from laglite_export.bundle_writer import export_bundle
 from laglite_export.graph_builder import GraphBuilder, WeightFile
 from laglite_train.model import LagLlama
@@ -45,8 +45,10 @@ def test_the_manifest_tells_what_was_exported(model: LagLlama, tmp_path: Path) -
 def test_exporting_twice_gives_the_same_graphs_and_weights(model: LagLlama, tmp_path: Path) -> None:
     for name in ("first", "second"):
         write(model, tmp_path / name)
-    for file in ("prefill.onnx", "step.onnx", "weights.bin"):
-        first, second = ((tmp_path / n / "fp32" / file).read_bytes() for n in ("first", "second"))
+    files = {p.relative_to(tmp_path / "first") for p in (tmp_path / "first").glob("*/*")}
+    assert len(files) == 4 + 4 + 3
+    for file in files:
+        first, second = ((tmp_path / n / file).read_bytes() for n in ("first", "second"))
         assert first == second
 
 
@@ -54,6 +56,15 @@ def test_graphs_that_differ_from_pytorch_are_not_written(
     model: LagLlama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_writer, "TOLERANCE", 1e-12)
+    with pytest.raises(BundleError, match="differ from PyTorch by .* nothing was written"):
+        write(model, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_step_that_draws_wrongly_is_not_written(
+    model: LagLlama, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_draws, "TERMS", 1)
     with pytest.raises(BundleError, match="differ from PyTorch by .* nothing was written"):
         write(model, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

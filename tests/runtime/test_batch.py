@@ -47,7 +47,7 @@ def test_prompts_of_one_length_are_encoded_together(
     calls: list[int] = []
 
     class Counting:
-        name, device = tiny.backend.name, None
+        name, device, parallel = tiny.backend.name, None, True
         decoder = tiny.backend.decoder
 
         def prefill(

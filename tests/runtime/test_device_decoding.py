@@ -194,7 +194,7 @@ def test_what_a_compiled_engine_cannot_hold_is_said(
 
 def test_memory_decides_how_many_series_go_together(small: Forecaster) -> None:
     double = CpuDevice(small.bundle)
-    size = Capacity(series=1, paths=30, context=16, steps=6)
+    size = Capacity(series=1, paths=30, context=32, steps=8)
     one = device_decoding.series_bytes(small.spec, double, size)
     device, double = on_device(small.bundle, free=int(2.5 * one / device_decoding.SHARE))
     options: dict[str, Any] = {"horizon": 6, "num_samples": 30, "seed": 5, "refine": False}
@@ -208,14 +208,25 @@ def test_memory_decides_how_many_series_go_together(small: Forecaster) -> None:
     assert len(double.launches(PREFILL)) == 3  # the first made room for the second
 
 
-def test_programs_are_kept_for_the_next_call_of_their_size(small: Forecaster) -> None:
+def test_programs_are_kept_for_the_next_call_of_about_their_size(small: Forecaster) -> None:
     device, double = on_device(small.bundle)
-    for _ in range(3):
-        device.predict_batch(walks(), horizon=4, num_samples=8)
-    assert double.launches(PREFILL) == [3]
-    device.predict_batch(walks(), horizon=5, num_samples=8)
+    for count in (5, 6, 5):
+        device.predict_batch(walks()[:count], horizon=4, num_samples=8)
+    device.predict_batch(walks(), horizon=8, num_samples=8)
+    assert double.launches(PREFILL) == [4]
+    device.predict_batch(walks(), horizon=9, num_samples=8)
     device.predict_batch(walks(), horizon=4, num_samples=8)
-    assert double.launches(PREFILL) == [4, 1]
+    assert double.launches(PREFILL) == [5, 1]
+
+
+def test_the_size_not_used_for_longest_makes_room(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_decoding, "MOST_KEPT", 2)
+    device, double = on_device(small.bundle)
+    for paths in (3, 4, 3, 5, 3, 4):
+        device.predict(walks()[0], horizon=2, num_samples=paths)
+    assert double.launches(PREFILL) == [3, 1, 1, 1]
 
 
 def test_threads_share_a_device_and_get_their_own_forecasts(small: Forecaster) -> None:

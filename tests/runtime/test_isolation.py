@@ -98,3 +98,15 @@ def test_imports_go_one_way() -> None:
                 words = f"{line.strip()} "
                 for name in names:
                     assert not words.startswith((f"import {name}", f"from {name}")), path
+
+
+def test_a_forecast_on_the_cpu_imports_nothing_of_gpus(tiny_bundle: Path) -> None:
+    code = (
+        "import sys; from laglite import Forecaster; Forecaster.load(sys.argv[1]); "
+        "print(sorted(name for name in sys.modules if name.startswith('laglite.backends.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_bundle)], capture_output=True, text=True, check=True
+    )
+    for name in ("tensorrt", "gpu", "cuda", "onnxruntime_device"):
+        assert name not in done.stdout

@@ -38,6 +38,11 @@ class Capacity:
         return None
 
 
+def gigabytes(count: int) -> str:
+    """A number of bytes, for messages."""
+    return f"{count / 1e9:.3g} GB"
+
+
 class Buffer(Protocol):
     """Memory on the device for one tensor of a graph."""
 

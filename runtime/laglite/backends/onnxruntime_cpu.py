@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.device import Device
+from laglite.backends.onnxruntime_session import (
+    CPU,
+    HIDDEN,
+    import_onnxruntime,
+    open_session,
+    require_states,
+)
 from laglite.bundle import Bundle
-from laglite.errors import BackendError, missing
+from laglite.errors import BackendError
 from laglite.kv_cache import Array as CacheArray
 from laglite.kv_cache import PromptCache, SuffixCache, empty_prompts
 from laglite.spec import ModelSpec
 
 Array = NDArray[np.float32]
-HIDDEN = "hidden"  # the prefill graph's output of states; older graphs have none
 PIECE = 256  # tokens of a prompt encoded at once: its scores should fit the processor's cache
 
 
@@ -26,6 +31,7 @@ class OnnxRuntimeCpu:
     """Prefill on `threads` threads; steps on one, since the caller splits the paths."""
 
     name = "cpu"
+    parallel = True
     device: Device | None = None
 
     def __init__(
@@ -34,14 +40,21 @@ class OnnxRuntimeCpu:
         """`traces`, a folder, is where onnxruntime writes what each operator took, if given."""
         files = bundle.precision(precision)
         self._spec, self._cache_dtype = bundle.spec, files.cache_dtype
-        self._prefill = _session(files.prefill, precision, threads, traces and traces / "prefill")
-        self._step = _session(files.step, precision, 1, traces and traces / "step")
+        self._prefill = open_session(
+            files.prefill,
+            CPU,
+            precision=precision,
+            threads=threads,
+            trace=traces and traces / "prefill",
+        )
+        self._step = open_session(
+            files.step, CPU, precision=precision, trace=traces and traces / "step"
+        )
         if "past_key_0" not in {given.name for given in self._prefill.get_inputs()}:
             raise BackendError(
                 f"{files.prefill}: the graph takes no past keys; a laglite before 0.1.0 exported "
                 "it: export the model again"
             )
-        self._has_hidden = HIDDEN in {output.name for output in self._prefill.get_outputs()}
         self._prefill_path = files.prefill
 
     def end_traces(self) -> dict[str, Path]:
@@ -62,11 +75,7 @@ class OnnxRuntimeCpu:
 
     def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
         """See `protocol.Backend.embed`."""
-        if not self._has_hidden:
-            raise BackendError(
-                f"{self._prefill_path}: the graph has no output {HIDDEN!r}, which embeddings are; "
-                "an older laglite exported it: export the model again"
-            )
+        require_states(self._prefill, self._prefill_path)
         (states,), _ = self._encode([HIDDEN], tokens, cos, sin)
         return states
 
@@ -154,36 +163,6 @@ class CpuDecoder:
 
     def _value(self, name: str, array: Array | CacheArray) -> Any:
         """An OrtValue on the memory of `array`."""
-        value = _onnxruntime().OrtValue.ortvalue_from_numpy(array)
+        value = import_onnxruntime().OrtValue.ortvalue_from_numpy(array)
         self._bound[name] = (array, value)
         return value
-
-
-def _onnxruntime() -> Any:
-    # From 1.29 on it reports its use to its makers, and keeps a device id in the home directory.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise missing("onnxruntime", "cpu", "forecasting") from error
-    return onnxruntime
-
-
-def _session(path: Path, precision: str, threads: int, trace: Path | None) -> Any:
-    ort = _onnxruntime()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if trace is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(trace)
-    # It would join a product with the sum after it, and hide the product from the 8-bit kernels.
-    disabled = ["MatMulAddFusion"] if precision == "int8" else []
-    try:
-        return ort.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
-        )
-    except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise BackendError(f"{path}: onnxruntime cannot load this graph: {error}") from error

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.device import Device
-from laglite.kv_cache import PromptCache
 
 Array = NDArray[np.float32]
 Arguments = dict[str, Array]
+EncodedPrompt = Any  # what a backend's own prefill and decoder agree on
 
 
 class Decoder(Protocol):
@@ -31,14 +31,19 @@ class Backend(Protocol):
     """An engine with the prefill and the step graph of one bundle loaded."""
 
     name: str
+    parallel: bool
+    """Whether several threads that each run a decoder are faster than one."""
     device: Device | None
     """Where paths can be drawn on the engine itself; else None, as on the CPU and in a precision
     without a `device_step` graph."""
 
-    def prefill(self, tokens: Array, cos: Array, sin: Array) -> tuple[Arguments, list[PromptCache]]:
+    def prefill(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[Arguments, list[EncodedPrompt]]:
         """Encode prompts [series, context, features] of one length.
 
-        Returns the arguments at every position, [series, context] each, and a cache a series.
+        Returns the arguments at every position, [series, context] each, and for each series what
+        `decoder` takes.
         """
 
     def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
@@ -47,5 +52,5 @@ class Backend(Protocol):
         Raises BackendError where the bundle's graph does not yield them.
         """
 
-    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> Decoder:
+    def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
         """Prepare at most `steps` steps of `paths` paths after `prompt`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from laglite.backends.cuda_driver import Gpu, find_gpu
+from laglite.backends.gpu_libraries import installed
 from laglite.bundle import locate, manifest_digest
 from laglite.forecaster import available_cores
 from laglite.version import __version__
@@ -20,10 +21,11 @@ def environment(model: str) -> dict[str, str | int]:
     return {
         "processor": _processor(),
         "cores": available_cores(),
+        "gpu": str(gpu) if isinstance(gpu := find_gpu(), Gpu) else "none",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "onnxruntime": onnxruntime_version() or "not installed",
+        "onnxruntime": " and ".join(installed()) or "not installed",
         "laglite": __version__,
         "model": str(path.name),
         "manifest_sha256": manifest_digest(path),
@@ -41,13 +43,3 @@ def _processor() -> str:
             if name in known:
                 return known[name]
     return platform.processor() or platform.machine()
-
-
-def onnxruntime_version() -> str | None:
-    """Distribution and version; None if it is not installed, or not known by either name."""
-    for distribution in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            return f"{distribution} {version(distribution)}"
-        except PackageNotFoundError:
-            continue
-    return None

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from laglite.backends import Backend
 from laglite.backends.device import DEVICE_STEP, PREFILL, Buffer, Capacity, Device, Program
-from laglite.backends.protocol import Arguments, Decoder
-from laglite.kv_cache import PromptCache
+from laglite.backends.protocol import Arguments, Decoder, EncodedPrompt
 
 Array = NDArray[np.float32]
 GRAPHS = (PREFILL, DEVICE_STEP)
@@ -23,7 +22,7 @@ class TimedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.name = inner.name
+        self.name, self.parallel = inner.name, inner.parallel
         self._timed = None if inner.device is None else TimedDevice(inner.device)
         self.device: Device | None = self._timed
         self.restart()
@@ -47,7 +46,9 @@ class TimedBackend:
         drawn = 0.0 if self._timed is None else self._timed.seconds[DEVICE_STEP]
         return max((decoder.seconds for decoder in self._decoders), default=drawn)
 
-    def prefill(self, tokens: Array, cos: Array, sin: Array) -> tuple[Arguments, list[PromptCache]]:
+    def prefill(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[Arguments, list[EncodedPrompt]]:
         begin = time.perf_counter()
         result = self._inner.prefill(tokens, cos, sin)
         self._prefill_seconds += time.perf_counter() - begin
@@ -56,7 +57,7 @@ class TimedBackend:
     def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
         return self._inner.embed(tokens, cos, sin)
 
-    def decoder(self, prompt: PromptCache, paths: int, steps: int) -> Decoder:
+    def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
         decoder = _TimedDecoder(self._inner.decoder(prompt, paths, steps))
         self._decoders.append(decoder)
         return decoder

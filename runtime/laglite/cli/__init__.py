@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ COMMANDS = {
     "bench": "laglite.cli.bench:bench",
     "verify": "laglite.cli.verify:verify",
     "export": "laglite_export.cli:export",
+    "compile": "laglite_export.compile_cli:compile_engines",
     "checkpoint": "laglite_export.checkpoint_cli:checkpoint",
     "train": "laglite_train.cli:train",
     "finetune": "laglite_export.finetune_cli:finetune",
@@ -39,10 +41,20 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        log = logging.getLogger("laglite")
+        log.setLevel(logging.INFO)
+        log.handlers = [_Notes()]
         try:
             return super().invoke(ctx)
         except LagliteError as error:
             raise click.ClickException(str(error)) from error
+
+
+class _Notes(logging.Handler):
+    """What the library logs becomes notes on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -104,7 +105,8 @@ def bench(
         note(f"{number} of {len(workloads)} measured")
     operators: list[Operator] = []
     if traces is not None:
-        operators, files = profile(workloads[0], traces)
+        measured = dataclasses.replace(workloads[0], backend=results[0][1].backend)
+        operators, files = profile(measured, traces)
         note("traces: " + ", ".join(map(str, files)))
     _show(results, operators)
     if output is not None:

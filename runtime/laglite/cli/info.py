@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
+import json
 import platform
 
 import click
@@ -10,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from laglite.benchmarking.environment import onnxruntime_version
+from laglite.backends import Availability, availability
 from laglite.bundle import locate, open_bundle, shipped_models
 from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite.version import __version__
@@ -18,13 +19,14 @@ from laglite.version import __version__
 
 @click.command()
 @click.argument("model", required=False)
-def info(model: str | None) -> None:
-    """Describe MODEL (a bundle directory or shipped name; "base" by default) and this machine."""
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def info(model: str | None, as_json: bool) -> None:
+    """Describe MODEL (a bundle directory or shipped name; "base" by default) and this machine.
+
+    Backends that cannot run here are listed with the reason and what to do about it.
+    """
     bundle = open_bundle(locate(model))
     spec, manifest = bundle.spec, bundle.manifest
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
     size = sum(entry["bytes"] for entry in manifest["files"].values())
     rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
     rows = [
@@ -55,9 +57,16 @@ def info(model: str | None) -> None:
         ("shipped", ", ".join(shipped_models())),
         ("laglite", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}"),
         ("machine", f"{platform.system()} {platform.machine()}"),
-        ("backend cpu", _onnxruntime()),
     ]
-    for label, text in rows:
+    backends = availability()
+    if as_json:
+        listing = [{"available": each.available, **dataclasses.asdict(each)} for each in backends]
+        click.echo(json.dumps({**dict(rows), "backends": listing}, indent=1))
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column()
+    for label, text in [*rows, *((f"backend {each.backend}", _backend(each)) for each in backends)]:
         table.add_row(label, text)
     Console(soft_wrap=True, markup=False, emoji=False).print(table)
 
@@ -83,7 +92,5 @@ def _calendar(used: bool, optional: bool) -> str:
     return "used where there are timestamps" if optional else "used; expects timestamps"
 
 
-def _onnxruntime() -> str:
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "not installed: pip install 'laglite[cpu]'"
-    return onnxruntime_version() or "onnxruntime, version unknown"
+def _backend(found: Availability) -> str:
+    return found.version if found.available else f"no: {found.problem}; {found.remedy}"

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from laglite.backends import open_backend
 from laglite.bundle import locate, open_bundle
-from laglite.cli.model_options import model_options
+from laglite.cli.model_options import model_options, note
 from laglite.errors import BundleError
 from laglite.forecaster import available_cores
 from laglite.verification import verify as run
@@ -33,7 +33,7 @@ def verify(model: str | None, backend: str, precision: str, threads: int | None)
         stages.append("device")
     for heading in ("prompt", "paths", "steps", *stages):
         table.add_column(heading, justify="right")
-    results = run(bundle, engine)
+    results = run(bundle, engine, note)
     for result in results:
         found = [getattr(result, stage) for stage in stages]
         table.add_row(

@@ -1,0 +1,255 @@
+"""Tensors that stay in an engine's memory, and graphs run over them, by onnxruntime."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laglite.backends.cuda_driver import free_memory
+from laglite.backends.device import DEVICE_STEP, IN_PLACE, Capacity, gigabytes
+from laglite.backends.library_errors import NO_MEMORY, explain
+from laglite.backends.onnxruntime_session import CPU, Engine, import_onnxruntime, open_session
+from laglite.errors import BackendError, DeviceMemoryError
+
+LOG = logging.getLogger("laglite")
+OrtInput = tuple[list[int | str], str]  # shape, with names for sizes that vary, and dtype
+SESSIONS = 4  # of unlike shapes, kept
+FEW = 3  # series, paths and steps of a rehearsal: room for a launch too many
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+@dataclass(frozen=True)
+class OrtTensor:
+    """What a graph can be bound to: `shape` at `address` in the memory called `memory`.
+
+    `value` is the OrtValue that the memory belongs to.
+    """
+
+    value: Any
+    shape: tuple[int, ...]
+    dtype: str
+    memory: str
+    address: int
+
+    def bind(self, attach: Callable[..., None], name: str) -> None:
+        """Give it to a binding's `bind_input` or `bind_output`."""
+        attach(name, self.memory, 0, np.dtype(self.dtype).type, self.shape, self.address)
+
+    def row(self, index: int) -> OrtTensor:
+        """The part of one index of the first axis."""
+        shape = self.shape[1:]
+        size = prod(shape) * np.dtype(self.dtype).itemsize
+        return OrtTensor(self.value, shape, self.dtype, self.memory, self.address + index * size)
+
+    def reshape(self, *shape: int) -> OrtTensor:
+        """The same memory in another shape of the same size."""
+        return OrtTensor(self.value, shape, self.dtype, self.memory, self.address)
+
+
+class OrtBuffer(OrtTensor):
+    """The whole of an OrtValue (see `device.Buffer`)."""
+
+    def write(self, array: NDArray[Any]) -> None:
+        """See `device.Buffer.write`. Raises ValueError for another shape or dtype."""
+        if array.shape != self.shape or array.dtype != self.dtype:
+            raise ValueError(
+                f"{array.dtype} {array.shape} for a buffer of {self.dtype} {self.shape}"
+            )
+        self.value.update_inplace(np.ascontiguousarray(array))
+
+    def read(self) -> NDArray[Any]:
+        """See `device.Buffer.read`."""
+        found: NDArray[Any] = np.array(self.value.numpy())
+        return found
+
+
+def as_buffer(value: Any, dtype: str, memory: str) -> OrtBuffer:
+    """An OrtValue as a buffer."""
+    return OrtBuffer(value, tuple(value.shape()), dtype, memory, value.data_ptr())
+
+
+def allocate(memory: str, shape: tuple[int, ...], dtype: str, backend: str) -> OrtBuffer:
+    """Zeros in `memory`. Raises DeviceMemoryError, which names `backend`."""
+    create = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type
+    try:
+        value = create(list(shape), np.dtype(dtype).type, memory, 0)
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise run_error(backend, error, prod(shape) * np.dtype(dtype).itemsize) from error
+    buffer = as_buffer(value, dtype, memory)
+    buffer.write(np.zeros(shape, dtype))
+    return buffer
+
+
+def run_error(backend: str, error: Exception, asked: int = 0) -> BackendError:
+    """The error of a run or an allocation that failed; `asked` is how many bytes it was for."""
+    text = str(error)
+    found = NO_MEMORY.search(text)
+    fault = explain(text)
+    if found is None:
+        return BackendError(f"backend {backend!r}: {fault}")
+    asked = asked or int(found.groupdict().get("asked") or 0)
+    free = free_memory()
+    needed = f" for {gigabytes(asked)}" if asked else ""
+    left = f", of which {gigabytes(free)} are free" if free is not None else ""
+    return DeviceMemoryError(
+        f"backend {backend!r}: the device's memory has no room{needed}{left}; {fault.remedy}"
+    )
+
+
+class OrtProgram:
+    """A session with every input and output bound to a tensor (see `device.Program`)."""
+
+    def __init__(self, session: Any, engine: Engine, tensors: Mapping[str, OrtTensor]) -> None:
+        self._session, self._engine, self._tensors = session, engine, dict(tensors)
+        self._binding = session.io_binding()
+        self._options = import_onnxruntime().RunOptions()
+        for given in session.get_inputs():
+            tensors[given.name].bind(self._binding.bind_input, given.name)
+        for output in session.get_outputs():
+            name = output.name if output.name in tensors else output.name.removeprefix(IN_PLACE)
+            if name in tensors:
+                tensors[name].bind(self._binding.bind_output, output.name)
+
+    def launch(self) -> None:
+        """See `device.Program.launch`; returns when it is done."""
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise run_error(self._engine.backend, error) from error
+
+
+class CapturedProgram(OrtProgram):
+    """A program that becomes one CUDA graph when a thread first launches it."""
+
+    def __init__(
+        self, session: Any, engine: Engine, buffers: Mapping[str, OrtBuffer], number: int
+    ) -> None:
+        """`number`, from 1 on, is the graph's among those of the session."""
+        super().__init__(session, engine, buffers)
+        self._options.add_run_config_entry("gpu_graph_id", str(number))
+        names = [output.name for output in session.get_outputs()]
+        sources = {name.removeprefix(IN_PLACE) for name in names} - {*names}
+        self._changed = [buffers[name] for name in sorted(sources) if name in buffers]
+        self._thread = threading.local()  # onnxruntime keeps captured graphs by thread
+
+    def launch(self) -> None:
+        """See `device.Program.launch`; returns when it is done."""
+        if not hasattr(self._thread, "captured"):
+            # The run that captures runs the graph more than once: what it wrote is put back.
+            before = [buffer.read() for buffer in self._changed]
+            super().launch()
+            for buffer, array in zip(self._changed, before, strict=True):
+                buffer.write(array)
+            self._thread.captured = True
+        super().launch()
+
+
+def open_device(
+    engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool
+) -> OrtDevice:
+    """A device that was tried out, without CUDA graphs where they cannot be captured.
+
+    Raises BackendError if the device step does not run either way.
+    """
+    device = OrtDevice(engine, graphs, cache_dtype, capture)
+    try:
+        device.rehearse()
+    except BackendError as error:
+        if not device.captures:
+            raise
+        device = OrtDevice(engine, graphs, cache_dtype, capture=False)
+        device.rehearse()
+        LOG.warning("%s; it runs without CUDA graphs, which takes longer", error)
+    return device
+
+
+class OrtDevice:
+    """An engine's memory and programs of fixed shapes (see `device.Device`)."""
+
+    capacity: Capacity | None = None
+
+    def __init__(
+        self, engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool
+    ) -> None:
+        """`graphs` are files by name; `capture` is for engines that capture CUDA graphs."""
+        self._engine, self._graphs, self.cache_dtype = engine, graphs, cache_dtype
+        self.captures = capture and engine.captures
+        self._sessions: dict[tuple[Any, ...], tuple[Any, int]] = {}
+        self._inputs: dict[str, dict[str, OrtInput]] = {}
+        self._lock = threading.Lock()
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> OrtBuffer:
+        """See `device.Device.allocate`."""
+        return allocate(self._engine.memory, shape, dtype, self._engine.backend)
+
+    def program(self, graph: str, buffers: Mapping[str, Any]) -> OrtProgram:
+        """See `device.Device.program`. Raises BackendError if the graph cannot run."""
+        with self._lock:
+            sizes = self._sizes(graph, buffers)
+            key = (graph, *sorted(sizes.items()))
+            session, number = self._sessions.pop(key, (None, 0))
+            if session is None:
+                session = open_session(
+                    self._graphs[graph], self._engine, sizes=sizes, capture=self.captures
+                )
+            self._sessions[key] = session, number + 1  # the last in order is the last used
+            for oldest in list(self._sessions)[:-SESSIONS]:
+                del self._sessions[oldest]
+        if self.captures:
+            return CapturedProgram(session, self._engine, buffers, number + 1)
+        return OrtProgram(session, self._engine, buffers)
+
+    def rehearse(self) -> None:
+        """Launch a small device step over zeros.
+
+        Raises BackendError if it fails, or does not count as one step what was launched once.
+        """
+        buffers = {}
+        for name, (shape, dtype) in self._known(DEVICE_STEP).items():
+            few = tuple(FEW if isinstance(size, str) else size for size in shape)
+            buffers[name] = self.allocate(few, dtype)
+        self.program(DEVICE_STEP, buffers).launch()
+        counted = int(buffers["step"].read()[0])
+        if counted != 1:
+            raise BackendError(
+                f"backend {self._engine.backend!r}: one launch of the device step ran {counted} "
+                "times; use backend 'cpu'"
+            )
+
+    def free_bytes(self) -> int | None:
+        """See `device.Device.free_bytes`."""
+        return free_memory() if self._engine.memory == "cuda" else None
+
+    def _sizes(self, graph: str, buffers: Mapping[str, Any]) -> dict[str, int]:
+        """The graph's named dimensions, from the buffers of its inputs."""
+        sizes: dict[str, int] = {}
+        for name, (shape, _) in self._known(graph).items():
+            if name not in buffers:
+                raise ValueError(f"graph {graph!r}: no buffer for the input {name!r}")
+            actual = buffers[name].shape
+            if len(shape) != len(actual):
+                raise ValueError(f"graph {graph!r}: {name!r} is {actual}, not of shape {shape}")
+            for size, length in zip(shape, actual, strict=True):
+                if (sizes.setdefault(size, length) if isinstance(size, str) else size) != length:
+                    raise ValueError(f"graph {graph!r}: {name!r} is {actual}, not {shape}")
+        return sizes
+
+    def _known(self, graph: str) -> dict[str, OrtInput]:
+        """The graph's inputs by name, read without an engine."""
+        if graph not in self._inputs:
+            inputs = open_session(self._graphs[graph], CPU).get_inputs()
+            self._inputs[graph] = {each.name: (each.shape, DTYPES[each.type]) for each in inputs}
+        return self._inputs[graph]
