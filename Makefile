@@ -4,6 +4,7 @@ PYTHON ?= python3
 PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 DEMO := .venv-demo
 TEST := .venv-test
+NEIGHBOURS := .venv-neighbours
 # TensorRT for RTX parses and builds without a GPU; not every machine has wheels of it.
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings cuda-bindings
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -24,6 +25,15 @@ $(TEST)/installed: pyproject.toml constraints.txt
 	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,docs,dev]'
 	@$(TEST)/bin/python $(PIP_INSTALL) --only-binary :all: $(RTX) || \
 	  echo "no wheels of TensorRT for RTX for this machine: tests of its parser are skipped" >&2
+	@touch $@
+
+# GluonTS needs pandas 2: an environment of its own above the other one, whose packages it sees.
+$(NEIGHBOURS)/installed: $(TEST)/installed
+	$(PYTHON) -m venv --without-pip $(NEIGHBOURS)
+	site=$$($(TEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	  echo "import site; site.addsitedir('$$site')" > \
+	  $$($(NEIGHBOURS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/test.pth
+	$(NEIGHBOURS)/bin/python $(PIP_INSTALL) --editable '.[gluonts,sktime,fev]' darts
 	@touch $@
 
 demo: python $(DEMO)/installed
@@ -50,8 +60,9 @@ installs: dist
 audit: python $(DEMO)/installed $(TEST)/installed
 	$(TEST)/bin/pip-audit --strict --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
 
-test: lint docs
+test: lint docs $(NEIGHBOURS)/installed
 	$(TEST)/bin/python -m pytest
+	$(NEIGHBOURS)/bin/python -m pytest tests/neighbours
 
 clean:
-	rm -rf $(DEMO) $(TEST) demo-forecast.png dist site
+	rm -rf $(DEMO) $(TEST) $(NEIGHBOURS) demo-forecast.png dist site

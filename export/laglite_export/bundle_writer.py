@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -38,6 +39,7 @@ TOLERANCE = 1e-4  # of fp32
 ROOM = 2.0
 PRECISIONS = ("fp32", "fp16", "int8")
 VERIFICATION = "verify.npz"
+LOG = logging.getLogger("laglite")
 BUILDERS = {PREFILL: build_prefill, "step": build_step, DEVICE_STEP: build_device_step}
 
 
@@ -53,11 +55,12 @@ def export_bundle(
 ) -> float:
     """Write the bundle of `model` to the directory `output`; return the largest difference seen.
 
-    The bundle holds the precisions fp32, fp16 and int8. All graphs are validated against PyTorch
-    before `output` appears, whole; the difference returned is that of fp32. `summary` holds the
-    manifest's "training" and "evaluation" parts; `evaluate` may add to it what it measures on the
-    validated bundle, at a temporary place. Raises InputError if `output` exists or cannot be
-    written, BundleError if the fp32 graphs differ from PyTorch by more than 1e-4.
+    The bundle holds the precisions fp32, int8 and, for models whose values it holds, fp16. All
+    graphs are validated against PyTorch before `output` appears, whole; the difference returned is
+    that of fp32. `summary` holds the manifest's "training" and "evaluation" parts; `evaluate` may
+    add to it what it measures on the validated bundle, at a temporary place. Raises InputError if
+    `output` exists or cannot be written, BundleError if the fp32 graphs differ from PyTorch by
+    more than 1e-4.
     """
     check_output(output, overwrite=overwrite)
     try:
@@ -173,7 +176,10 @@ def _write_manifest(
 
 
 def _validate(build: Path) -> dict[str, float]:
-    """Run the written bundle's own test vectors; the largest difference from PyTorch of each."""
+    """Run the written bundle's own test vectors; the largest difference from PyTorch of each.
+
+    Half precision is taken out again if it cannot hold the model's values.
+    """
     bundle = open_bundle(build)
     differences = {}
     for precision in PRECISIONS:
@@ -189,9 +195,10 @@ def _validate(build: Path) -> dict[str, float]:
             f"the exported graphs differ from PyTorch by {differences['fp32']:.2g}, more than "
             f"{TOLERANCE:g}: nothing was written"
         )
-    for precision, difference in differences.items():
-        if not np.isfinite(difference):
-            raise BundleError(
-                f"the {precision} graphs yield values that are not finite: nothing was written"
-            )
+    if not np.isfinite(differences["int8"]):
+        raise BundleError("the 8-bit graphs yield values that are not finite: nothing was written")
+    if not np.isfinite(differences["fp16"]):
+        LOG.warning("precision 'fp16' is left out: half precision cannot hold this model's values")
+        del differences["fp16"]
+        shutil.rmtree(build / "fp16")
     return differences

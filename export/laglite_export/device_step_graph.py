@@ -20,6 +20,7 @@ from laglite_export.layers import (
     Weights,
     attention_output,
     embed,
+    final_norm,
     head,
     mlp,
     query_key_value,
@@ -66,7 +67,7 @@ def build_device_step(
         mixed = g.op("Reshape", mixed, g.shape(0, 0, spec.width), scope=scope)
         x = attention_output(g, x, mixed, layer, weights)
         x = mlp(g, x, layer, weights)
-    arguments = head(g, x, tokens, spec, weights)
+    arguments = head(g, final_norm(g, x, weights), tokens, spec, weights)
     drawn = _draw(g, spec, arguments, values, following, now)
     _write_row(g, "arguments", list(arguments.values()), following)
     row = g.op("Unsqueeze", drawn, g.shape(0), scope="draw")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from laglite_export.graph_builder import FLOAT, HALF, GraphBuilder, WeightFile
 
 FULL = ("wte.weight", "head.weight")
+# Operators that leave numbers as they are: halves stay halves.
 MOVES = ("Concat", "Reshape", "ScatterND", "Split", "Squeeze", "Transpose", "Unsqueeze")
 
 
@@ -46,7 +47,8 @@ class HalfBuilder(GraphBuilder):
         """X [..., in] times matrix [in, out]."""
         if name in FULL:
             return super().linear(x, name, matrix, scope)
-        weight = self.weight(name, matrix.astype(np.float16))
+        with np.errstate(over="ignore"):  # shows when the graph is validated
+            weight = self.weight(name, matrix.astype(np.float16))
         self._halves[weight] = weight
         return self.product(x, weight, scope)
 

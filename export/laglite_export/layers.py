@@ -119,12 +119,17 @@ def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
     return g.op("Add", x, down, scope=scope)
 
 
-def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> dict[str, str]:
-    """Final norm, one projection an argument, domain map: the arguments by name, each [...].
+def final_norm(g: GraphBuilder, x: str, weights: Weights) -> str:
+    """The states [..., width] that the head reads and that embeddings are."""
+    return rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
 
-    `tokens` [..., features] are what the network read: some models predict the change from them.
+
+def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> dict[str, str]:
+    """One projection of the states an argument, domain map: the arguments by name, each [...].
+
+    `x` are the states of `final_norm`, `tokens` [..., features] what the network read: some models
+    predict the change from it.
     """
-    x = rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
     used = len(spec.arguments) + (1 if spec.regression else 0)

@@ -1,6 +1,6 @@
 """The prefill graph: a pass over a piece of prompts, after the pieces before it.
 
-It yields all positions' distributions, and the keys and values of the pieces so far.
+It yields all positions' distributions and states, and the keys and values of the pieces so far.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from laglite_export.layers import (
     attention_output,
     declare,
     embed,
+    final_norm,
     head,
     mlp,
     not_denormal,
@@ -63,7 +64,9 @@ def build_prefill(
         length = "past + tokens + 1"
         g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length), g.cached)
         g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim), g.cached)
-    declare(g, head(g, x, tokens, spec, weights), ("series", "tokens"))
+    states = final_norm(g, x, weights)
+    declare(g, head(g, states, tokens, spec, weights), ("series", "tokens"))
+    g.output("hidden", states, ("series", "tokens", spec.width))
     return g.build(metadata)
 
 

@@ -15,6 +15,7 @@ from laglite_export.layers import (
     attention_output,
     declare,
     embed,
+    final_norm,
     head,
     mlp,
     not_denormal,
@@ -49,7 +50,7 @@ def build_step(
         x = mlp(g, x, layer, weights)
         for name, new in (("new_key", key), ("new_value", value)):
             g.output(f"{name}_{layer}", g.to_cache(new, scope), ("paths", heads, dim), g.cached)
-    declare(g, head(g, x, tokens, spec, weights), ("paths",))
+    declare(g, head(g, final_norm(g, x, weights), tokens, spec, weights), ("paths",))
     return g.build(metadata)
 
 

@@ -284,6 +284,31 @@ class Forecaster:
             np.where(gone, np.nan, head.cdf(params, there, window)),
         )
 
+    def embed(
+        self,
+        target: ArrayLike,
+        *,
+        start: Any = None,
+        freq: Any = None,
+        covariates: ArrayLike | None = None,
+        context_length: int | None = None,
+    ) -> NDArray[np.float32]:
+        """The network's states behind the last values of `target`, float32 [tokens, width].
+
+        A row for each of the last `context_length` values, fewer where the history is shorter:
+        what the network knows after that value, of which the head makes the distribution of the
+        next one. `covariates` [len(target) + 1, num_covariates] reach that next value; the rest is
+        as in `predict`. Raises InputError, and BackendError for a bundle of an older laglite.
+        """
+        history = as_history(target)
+        context = prompt_length(self.spec, context_length, 1)
+        axis = time_axis(self.spec, start, freq)
+        given = checked_covariates(self.bundle, covariates, len(history), 1)
+        prompt = encode(self.spec, history, axis, context, covariates=given)
+        rotary = rotary_tables(self.spec, len(prompt.tokens))
+        states: NDArray[np.float32] = self.backend.embed(prompt.tokens[None], *rotary)[0]
+        return states
+
     def stream(
         self,
         history: ArrayLike = (),

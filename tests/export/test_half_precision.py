@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from laglite import Forecaster
+from laglite.bundle import open_bundle
+from laglite.spec import ModelSpec
 from laglite.verification import verify
+from laglite_export.bundle_writer import export_bundle
+from laglite_train.model import LagLlama
 
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 GRAPHS = ("prefill", "step", "device_step")
@@ -77,3 +83,18 @@ def test_samples_in_half_precision_do_not_depend_on_threads(threads: int) -> Non
     expected = one.predict(series, horizon=20, seed=1, num_samples=97)
     found = many.predict(series, horizon=20, seed=1, num_samples=97)
     np.testing.assert_array_equal(found.samples, expected.samples)
+
+
+def test_a_model_beyond_half_precision_is_exported_without_it(
+    small_spec: ModelSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = LagLlama(small_spec)
+    model.initialise()
+    with torch.no_grad():  # the same function, with values that no half holds in between
+        model.get_parameter("transformer.h.0.mlp.c_fc2.weight").mul_(2.0**24)
+        model.get_parameter("transformer.h.0.mlp.c_proj.weight").mul_(2.0**-24)
+    caplog.set_level(logging.WARNING, "laglite")
+    export_bundle(model.eval(), tmp_path / "bundle", name="n", license_name="none", summary={})
+    assert "precision 'fp16' is left out" in caplog.text
+    assert list(open_bundle(tmp_path / "bundle").precisions) == ["fp32", "int8"]
+    assert not (tmp_path / "bundle" / "fp16").exists()

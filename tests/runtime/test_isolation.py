@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from laglite.errors import MissingDependencyError
+
 ROOT = Path(__file__).parents[2]
-BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray")
+BLOCKED = (
+    "torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray",
+    "gluonts", "sktime", "fev", "datasets",
+)  # fmt: skip
 
 # What keeps onnxruntime from reporting its use: laglite must do so without them.
 TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS")
@@ -65,6 +73,18 @@ def test_a_forecast_leaves_nothing_in_the_home_directory(tiny_bundle: Path, tmp_
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("library", ["gluonts", "sktime", "fev"])
+def test_an_adapter_without_its_library_names_the_extra(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for loaded in [name for name in sys.modules if name.startswith(f"{library}.")]:
+        monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.delitem(sys.modules, f"laglite.adapters.{library}", raising=False)
+    with pytest.raises(MissingDependencyError, match=rf"needs {library}.*laglite\[{library}\]"):
+        importlib.import_module(f"laglite.adapters.{library}")
 
 
 def test_imports_go_one_way() -> None:

@@ -52,6 +52,14 @@ def ragged(lengths: list[int]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_embeddings_are_those_of_the_cpu(bundle: Bundle, precision: str) -> None:
+    (values,) = ragged([100])
+    cpu = Forecaster(bundle, OnnxRuntimeCpu(bundle, precision, 1), 1)
+    gpu = Forecaster(bundle, resident(bundle, precision), 1)
+    np.testing.assert_array_equal(gpu.embed(values, **TIMES), cpu.embed(values, **TIMES))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_test_vectors_pass_as_on_the_cpu(bundle: Bundle, precision: str) -> None:
     expected = verify(bundle, OnnxRuntimeCpu(bundle, precision, 1))
     assert verify(bundle, resident(bundle, precision)) == expected

@@ -119,6 +119,12 @@ def test_scores_and_streams_are_those_of_the_cpu(compiled: Path, tiny_bundle: Pa
         assert a.cdf == pytest.approx(b.cdf, abs=1e-4)
 
 
+@pytest.mark.usefixtures("compiled")
+def test_embeddings_are_for_the_other_backends(tiny_bundle: Path) -> None:
+    with pytest.raises(BackendError, match="no embeddings: use backend 'cuda' or 'cpu'"):
+        Forecaster.load(tiny_bundle, backend="tensorrt").embed([1.0, 2.0])
+
+
 def test_a_missing_engine_names_the_command_that_makes_it(
     double: TensorRtDouble, tiny_bundle: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.device import Device
-from laglite.backends.onnxruntime_session import CPU, import_onnxruntime, open_session
+from laglite.backends.onnxruntime_session import (
+    CPU,
+    HIDDEN,
+    import_onnxruntime,
+    open_session,
+    require_states,
+)
 from laglite.bundle import Bundle
 from laglite.errors import BackendError
 from laglite.kv_cache import Array as CacheArray
@@ -48,7 +55,7 @@ class OnnxRuntimeCpu:
                 f"{files.prefill}: the graph takes no past keys; a laglite before 0.1.0 exported "
                 "it: export the model again"
             )
-        self._prefill_outputs = [output.name for output in self._prefill.get_outputs()]
+        self._prefill_path = files.prefill
 
     def end_traces(self) -> dict[str, Path]:
         """Write the traces, by graph: only after a run with `traces`."""
@@ -58,8 +65,28 @@ class OnnxRuntimeCpu:
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[PromptCache]]:
+        names = self._spec.arguments
+        found, past = self._encode([f"param_{name}" for name in names], tokens, cos, sin)
+        caches = [
+            PromptCache([keys[row] for keys, _ in past], [values[row] for _, values in past])
+            for row in range(len(tokens))
+        ]
+        return dict(zip(names, found, strict=True)), caches
+
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """See `protocol.Backend.embed`."""
+        require_states(self._prefill, self._prefill_path)
+        (states,), _ = self._encode([HIDDEN], tokens, cos, sin)
+        return states
+
+    def _encode(
+        self, wanted: Sequence[str], tokens: Array, cos: Array, sin: Array
+    ) -> tuple[list[Array], list[tuple[CacheArray, CacheArray]]]:
+        """The outputs `wanted`, [series, context, ...], and each layer's keys and values."""
         past = empty_prompts(self._spec, len(tokens), self._cache_dtype)
-        pieces: list[dict[str, Array]] = []
+        layers = range(self._spec.num_layers)
+        cached = [f"prompt_{part}_{layer}" for layer in layers for part in ("key", "value")]
+        pieces: list[list[Array]] = []
         for begin in range(0, len(cos), PIECE):
             piece = slice(begin, begin + PIECE)
             inputs: dict[str, Array | CacheArray] = {
@@ -69,22 +96,11 @@ class OnnxRuntimeCpu:
             }
             for layer, (keys, values) in enumerate(past):
                 inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
-            found = self._prefill.run(self._prefill_outputs, inputs)
-            outputs = dict(zip(self._prefill_outputs, found, strict=True))
-            past = [
-                (outputs[f"prompt_key_{layer}"], outputs[f"prompt_value_{layer}"])
-                for layer in range(self._spec.num_layers)
-            ]
-            pieces.append({name: outputs[f"param_{name}"] for name in self._spec.arguments})
-        arguments = {
-            name: np.concatenate([piece[name] for piece in pieces], axis=1)
-            for name in self._spec.arguments
-        }
-        caches = [
-            PromptCache([keys[row] for keys, _ in past], [values[row] for _, values in past])
-            for row in range(len(tokens))
-        ]
-        return arguments, caches
+            found = self._prefill.run([*wanted, *cached], inputs)
+            pieces.append(found[: len(wanted)])
+            states = found[len(wanted) :]
+            past = list(zip(states[0::2], states[1::2], strict=True))
+        return [np.concatenate(parts, axis=1) for parts in zip(*pieces, strict=True)], past
 
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> CpuDecoder:
         return CpuDecoder(self._step, self._spec, prompt, paths, steps, self._cache_dtype)

@@ -25,7 +25,13 @@ from laglite.backends.onnxruntime_device import (
     open_device,
     run_error,
 )
-from laglite.backends.onnxruntime_session import TENSORRT_PROVIDER, Engine, open_session
+from laglite.backends.onnxruntime_session import (
+    HIDDEN,
+    TENSORRT_PROVIDER,
+    Engine,
+    open_session,
+    require_states,
+)
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, DeviceMemoryError
 from laglite.kv_cache import empty_prompts
@@ -54,6 +60,7 @@ class OnnxRuntimeGpu:
         files = bundle.precision(precision)
         self.name, self._engine, self._spec = engine.backend, engine, bundle.spec
         self._prefill = open_session(files.prefill, engine)
+        self._prefill_path = files.prefill
         self._step = open_session(files.step, engine)
         self._dtype = files.cache_dtype
         self._append = open_session(append_graph(self._spec, self._dtype), engine.plain())
@@ -67,20 +74,8 @@ class OnnxRuntimeGpu:
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[ResidentPrompt]]:
         """See `protocol.Backend.prefill`; prompts are encoded in one launch."""
-        binding = self._prefill.io_binding()
-        inputs: dict[str, NDArray[Any]] = {"tokens": tokens, "cos": cos, "sin": sin}
-        for layer, (keys, values) in enumerate(empty_prompts(self._spec, len(tokens), self._dtype)):
-            inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        names = [output.name for output in self._prefill.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self._engine.memory if name.startswith(CACHES) else "cpu")
-        try:
-            self._prefill.run_with_iobinding(binding)
-        except Exception as error:  # onnxruntime's own exceptions share no public base class
-            raise self._prefill_error(error, len(tokens)) from error
-        found = dict(zip(names, binding.get_outputs(), strict=True))
+        given = [output.name for output in self._prefill.get_outputs()]
+        found = self._encode([name for name in given if name != HIDDEN], tokens, cos, sin)
         arguments = {name: found[f"param_{name}"].numpy() for name in self._spec.arguments}
         caches = {
             name: as_buffer(value, self._dtype, self._engine.memory)
@@ -92,6 +87,28 @@ class OnnxRuntimeGpu:
             for row in range(len(tokens))
         ]
         return arguments, prompts
+
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """See `protocol.Backend.embed`."""
+        require_states(self._prefill, self._prefill_path)
+        states: Array = self._encode([HIDDEN], tokens, cos, sin)[HIDDEN].numpy()
+        return states
+
+    def _encode(self, wanted: list[str], tokens: Array, cos: Array, sin: Array) -> dict[str, Any]:
+        """The outputs `wanted` of a launch; caches stay in the engine's memory."""
+        binding = self._prefill.io_binding()
+        inputs: dict[str, NDArray[Any]] = {"tokens": tokens, "cos": cos, "sin": sin}
+        for layer, (keys, values) in enumerate(empty_prompts(self._spec, len(tokens), self._dtype)):
+            inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        for name in wanted:
+            binding.bind_output(name, self._engine.memory if name.startswith(CACHES) else "cpu")
+        try:
+            self._prefill.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise self._prefill_error(error, len(tokens)) from error
+        return dict(zip(wanted, binding.get_outputs(), strict=True))
 
     def decoder(self, prompt: ResidentPrompt, paths: int, steps: int) -> ResidentDecoder:
         """See `protocol.Backend.decoder`. Raises DeviceMemoryError, which says what would fit."""

@@ -15,6 +15,7 @@ from laglite.errors import BackendError, missing
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+HIDDEN = "hidden"  # the prefill graph's output of states; older graphs have none
 # Where these run is where the graph runs; a few numbers of shapes may be worked out elsewhere.
 HEAVY_OPERATORS = ("MatMul", "Gemm", "Softmax")
 
@@ -55,6 +56,15 @@ def import_onnxruntime(extra: str = "cpu") -> Any:
     except ModuleNotFoundError as error:
         raise missing("onnxruntime", extra, "forecasting") from error
     return onnxruntime
+
+
+def require_states(session: Any, graph: Path) -> None:
+    """Raise BackendError if a prefill graph, which `session` has loaded, yields no states."""
+    if HIDDEN not in {output.name for output in session.get_outputs()}:
+        raise BackendError(
+            f"{graph}: the graph has no output {HIDDEN!r}, which embeddings are; an older laglite "
+            "exported it: export the model again"
+        )
 
 
 def open_session(

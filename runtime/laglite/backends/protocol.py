@@ -46,5 +46,11 @@ class Backend(Protocol):
         `decoder` takes.
         """
 
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """States of prompts after the last norm, [series, context, width]; see `prefill`.
+
+        Raises BackendError where the bundle's graph does not yield them.
+        """
+
     def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
         """Prepare at most `steps` steps of `paths` paths after `prompt`."""

@@ -63,6 +63,10 @@ class TensorRtNative:
         names = self._spec.arguments
         return {name: np.concatenate([each[name] for each in arguments]) for name in names}, caches
 
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        """See `protocol.Backend.embed`; raises BackendError."""
+        raise BackendError("backend 'tensorrt' yields no embeddings: use backend 'cuda' or 'cpu'")
+
     def decoder(self, prompt: PromptCache, paths: int, steps: int) -> TensorRtDecoder:
         """See `protocol.Backend.decoder`. Raises CapacityError for more paths or steps."""
         require(self._own.engines, paths=paths, steps=steps + 1)

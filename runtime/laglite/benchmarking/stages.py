@@ -54,6 +54,9 @@ class TimedBackend:
         self._prefill_seconds += time.perf_counter() - begin
         return result
 
+    def embed(self, tokens: Array, cos: Array, sin: Array) -> Array:
+        return self._inner.embed(tokens, cos, sin)
+
     def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
         decoder = _TimedDecoder(self._inner.decoder(prompt, paths, steps))
         self._decoders.append(decoder)
