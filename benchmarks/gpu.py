@@ -17,8 +17,8 @@ laglite's paths are refined, its default; `--independent` draws them as the peer
 that of `device_floor`, by rates measured on the device. Every method has a process of its own and
 an equal share of `--budget` seconds; a method that cannot run, or a size that would take too long,
 is listed with the reason. Results are written after every row: JSON, Markdown, and a plot at the
-end. Without a GPU only the rows of `cpu` are measured. TensorRT engines are not made here: run
-`laglite compile` on the bundle of `--folder` before.
+end. Without a GPU only the rows of `cpu` are measured. TensorRT's engines are made for each size,
+of at most 64 series at once, in `--folder`, where a later run finds them.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class Report:
 @click.option("--repeats", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--independent", is_flag=True, help="Paths drawn as the peers draw them.")
 @click.option("--torch-device", default="cuda", show_default=True, help="Where the peers run.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Keeps the exported bundle.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Keeps bundle and engines.")
 @click.option(
     "--output", type=click.Path(path_type=Path),
     default=Path(__file__).parent / "results" / "gpu.json",
@@ -248,7 +248,8 @@ def main(
     if not chosen:
         raise click.UsageError(f"no method holds {' or '.join(only)} in its name")
     with tempfile.TemporaryDirectory() as temporary:
-        path = model or release(folder or Path(temporary))
+        kept = folder or Path(temporary)
+        path = model or release(kept)
         about = {
             **environment(path), "gpu": gpu_name(), "paths": paths, "context": context,
             "refine": not independent,
@@ -266,8 +267,9 @@ def main(
                 report.add(method, {"absent": f"the budget of {budget:.0f} s is used up"})
                 continue
             task = Task(
-                method, path, sizes, paths, context, repeats, share, torch_device, not independent
-            )
+                method, path, sizes, paths, context, repeats, share, torch_device,
+                not independent, str(kept / "engines"),
+            )  # fmt: skip
             for row in measure(task):
                 if "flops" in row:
                     report.rates = Rates(**row)

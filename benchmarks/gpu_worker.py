@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ from laglite.spec import ModelSpec
 LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
 PEER_BYTES = 2 << 30  # of a PyTorch peer's keys and values at once in the host's memory
 DEVICE_SHARE = 0.25  # of a GPU's free memory for them; concatenation holds them twice
+ENGINE_SERIES = 64  # the most that a TensorRT engine is made for
+FIRST = (0, 0)  # the size that stands for all where engines do not depend on it
 RATES = "rates"  # the method that measures the device itself
 
 
@@ -45,7 +49,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Task:
-    """What one process measures: (series, horizon) in order, within `seconds`."""
+    """What one process measures: (series, horizon) in order, within `seconds`.
+
+    `engines` is the folder of TensorRT engines.
+    """
 
     method: Method
     model: str
@@ -56,6 +63,7 @@ class Task:
     seconds: float
     torch_device: str
     refine: bool
+    engines: str
 
     @classmethod
     def from_json(cls, text: str) -> Task:
@@ -76,22 +84,46 @@ def many_series(count: int, length: int) -> np.ndarray:
 def laglite(task: Task) -> Call:
     """Forecasts of laglite with their deciles."""
     method = task.method
-    forecaster = Forecaster.load(task.model, backend=method.backend, precision=method.precision)
-    if not method.capture:
-        from laglite.backends.gpu_engines import CUDA
-        from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
-
-        backend = OnnxRuntimeGpu(forecaster.bundle, method.precision, CUDA, capture=False)
-        forecaster = Forecaster(forecaster.bundle, backend, backend.threads)
+    opened: dict[tuple[int, int], Forecaster] = {}
 
     def run(values: np.ndarray, horizon: int) -> list[Any]:
-        forecasts = forecaster.predict_batch(
+        size = (min(len(values), ENGINE_SERIES), horizon) if method.backend == "tensorrt" else FIRST
+        if size not in opened:
+            opened.clear()  # its memory first
+            opened[size] = open_forecaster(task, *size)
+        forecasts = opened[size].predict_batch(
             list(values), horizon=horizon, start=START, freq=FREQ, num_samples=task.paths,
             context_length=task.context, seed=0, refine=task.refine,
         )  # fmt: skip
         return [one.quantile(level) for one in forecasts for level in LEVELS]
 
+    if method.backend != "tensorrt":
+        opened[FIRST] = open_forecaster(task, *FIRST)
     return run
+
+
+def open_forecaster(task: Task, series: int, horizon: int) -> Forecaster:
+    """On the method's backend; for `tensorrt` with engines made for this size."""
+    method = task.method
+    if method.backend == "tensorrt":
+        os.environ["LAGLITE_ENGINES"] = f"{task.engines}/{series}-{horizon}"
+        sizes = {"series": series, "horizon": horizon, "paths": task.paths, "context": task.context}
+        options = [text for name, size in sizes.items() for text in (f"--{name}", str(size))]
+        compile_engines = [sys.executable, "-m", "laglite", "compile", task.model]
+        done = subprocess.run(
+            [*compile_engines, "--precision", method.precision, *options],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise LagliteError(f"laglite compile: {done.stderr.strip().rpartition(chr(10))[2]}")
+    forecaster = Forecaster.load(task.model, backend=method.backend, precision=method.precision)
+    if method.capture:
+        return forecaster
+    from laglite.backends.gpu_engines import CUDA
+    from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
+
+    backend = OnnxRuntimeGpu(forecaster.bundle, method.precision, CUDA, capture=False)
+    return Forecaster(forecaster.bundle, backend, backend.threads)
 
 
 def pytorch(task: Task) -> Call:

@@ -72,7 +72,7 @@ def test_every_method_is_measured_at_every_size_or_listed_with_a_reason(
 def test_the_peer_forecasts_the_release_configuration_on_any_device() -> None:
     worker, release = (importlib.import_module(name) for name in ("gpu_worker", "release_model"))
     method = worker.Method("PyTorch eager fp32", "pytorch")
-    task = worker.Task(method, "", [(2, 3)], 4, 8, 1, 600.0, "cpu", refine=True)
+    task = worker.Task(method, "", [(2, 3)], 4, 8, 1, 600.0, "cpu", True, "")
     (row,) = worker.rows(task, release.release_model().spec)
     assert (row["series"], row["horizon"], row["calls"]) == (2, 3, 1)
     assert row["p50"] > 0
@@ -90,7 +90,7 @@ def test_a_size_that_fails_or_would_take_too_long_is_listed_and_the_others_go_on
 
     monkeypatch.setitem(worker.KINDS, "laglite", lambda task: call)
     sizes = [(1, 1), (2, 1), (3, 1), (100_000, 1)]
-    task = worker.Task(worker.Method("m", "laglite"), "", sizes, 4, 8, 2, 60.0, "cpu", refine=True)
+    task = worker.Task(worker.Method("m", "laglite"), "", sizes, 4, 8, 2, 60.0, "cpu", True, "")
     first, failed, third, late = worker.rows(task, small_spec)
     assert failed["absent"] == "RuntimeError: CUDA out of memory"
     assert late["absent"].startswith("may need")
