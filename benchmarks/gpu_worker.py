@@ -22,6 +22,7 @@ from chronos_peer import BOLTS, bolt
 from laglite import Forecaster, LagliteError
 from laglite.benchmarking.workload import FREQ, START, series
 from laglite.bundle import locate, open_bundle
+from laglite.forecaster import available_cores
 from laglite.spec import ModelSpec
 
 LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
@@ -123,7 +124,7 @@ def open_forecaster(task: Task, series: int, horizon: int) -> Forecaster:
     from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 
     backend = OnnxRuntimeGpu(forecaster.bundle, method.precision, CUDA, capture=False)
-    return Forecaster(forecaster.bundle, backend, backend.threads)
+    return Forecaster(forecaster.bundle, backend, available_cores())
 
 
 def pytorch(task: Task) -> Call:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from laglite import Forecaster, LagliteError
 from laglite.cli import main
+from laglite.forecaster import available_cores
 from laglite.verification import verify
 from tests.conftest import Golden
 
@@ -139,7 +140,7 @@ def test_without_cuda_graphs_the_samples_are_the_same(precision: str) -> None:
     from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 
     backend = OnnxRuntimeGpu(captured.bundle, precision, CUDA, capture=False)
-    launched = Forecaster(captured.bundle, backend, backend.threads)
+    launched = Forecaster(captured.bundle, backend, available_cores())
     np.testing.assert_array_equal(samples(captured), samples(launched))
 
 
