@@ -177,20 +177,23 @@ class Report:
             lines += [
                 "| method | series | p50 | p99 | calls | series/s | values/s | floor | / floor |"
             ]
-            lines += ["|---|" + "---:|" * 8]
+            lines += ["|---|" + "---:|" * 7]
             shown = [row for row in self.rows if row["horizon"] == horizon]
             for row in sorted(shown, key=lambda row: row["series"]):
                 lines.append(self._line(row))
             lines.append("")
         if self.absent:
             lines += ["## Not measured", ""]
+            sizes: dict[tuple[str, str], list[str]] = {}
             for row in self.absent:
-                size = f", {row['series']:,} series x {row['horizon']}" if "series" in row else ""
-                lines.append(f"- {row['method']}{size}: {row['absent']}")
+                found = sizes.setdefault((row["method"], row["absent"]), [])
+                if "series" in row:
+                    found.append(f"{row['series']:,} x {row['horizon']}")
+            for (method, reason), at in sizes.items():
+                lines.append(f"- {method}{' at ' if at else ''}{', '.join(at)}: {reason}")
         return "\n".join(lines).rstrip() + "\n"
 
     def _line(self, row: dict[str, Any]) -> str:
-        values = row["series_a_second"] * row["horizon"] * self._about["paths"]
         least = above = ""
         if row["floor"]:
             bound = max(row["floor"], key=row["floor"].__getitem__)
@@ -198,8 +201,7 @@ class Report:
             above = f"{row['p50'] / row['floor'][bound]:,.1f}"
         return (
             f"| {row['method']} | {row['series']:,} | {row['p50']:,.2f} | {row['p99']:,.2f} "
-            f"| {row['calls']} | {row['series_a_second']:,.1f} | {values:,.0f} "
-            f"| {least} | {above} |"
+            f"| {row['calls']} | {row['series_a_second']:,.1f} | {least} | {above} |"
         )
 
     def plot(self) -> None:
