@@ -1,9 +1,9 @@
 """The floor on a device: what a forecast must at least take there, from rates measured with torch.
 
-Three bounds, none of which an implementation with these numbers can beat: its products with
-weights and of attention at the rate of large matrix products; every weight, key and value that a
-step reads, at the rate of a copy; and, for a step's operations that wait for one another, five a
-layer and two more, the time that the smallest one takes inside a CUDA graph.
+Three bounds: the products with weights and of attention, at the rate of large matrix products;
+every weight, key and value that a step reads, at the rate of a copy (what fits the processor's
+caches may come faster); and, for the operations of a step that wait for one another, five a layer
+and two more, the time that the smallest one takes inside a CUDA graph.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-
 from laglite.benchmarking.floor import forecast_flops
 from laglite.spec import ModelSpec
 
 ITEM_BYTES = {"fp32": 4, "fp16": 2}
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+DTYPES = {"fp32": "float32", "fp16": "float16"}
 LAYER_KERNELS, OTHER_KERNELS = 5, 2  # q, k, v; attention; its output; up; down; embedding; head
 LARGE, SMALL = (4096, 1 << 28), (512, 1 << 24)  # rows of a product, bytes of a copy
 CHAIN = 1000  # the smallest operations that are timed together
@@ -46,11 +44,15 @@ class Work:
 
 def measure_rates(device: str) -> Rates:
     """Large square products, large copies and chains of small operations on a torch device."""
+    import torch
+
     size, copied = LARGE if device.startswith("cuda") else SMALL
     torch.backends.cuda.matmul.allow_tf32 = False
     flops = {}
     for precision, dtype in DTYPES.items():
-        left, right = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+        left, right = (
+            torch.rand(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2)
+        )
         flops[precision] = 2 * size**3 / _seconds(lambda a=left, b=right: a @ b, device)
     source = torch.empty(copied // 4, device=device)
     target = torch.empty_like(source)
@@ -81,6 +83,8 @@ def floor(spec: ModelSpec, work: Work, precision: str, rates: Rates) -> dict[str
 
 def _launch_seconds(device: str) -> float:
     """Seconds of the smallest operation that waits for the one before it."""
+    import torch
+
     number = torch.zeros(1, device=device)
 
     def chain() -> None:
@@ -97,6 +101,8 @@ def _launch_seconds(device: str) -> float:
 
 def _seconds(call: Callable[[], object], device: str, repeats: int = 5) -> float:
     """The best of a few runs, after one that warms up."""
+    import torch
+
     taken = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()

@@ -105,10 +105,8 @@ def gpu_name() -> str:
     try:
         found = subprocess.run(
             ["nvidia-smi", query, "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
         return found.stdout.splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         board = Path("/proc/device-tree/model")
@@ -174,9 +172,7 @@ class Report:
                       "memory (m) and launches (l).", ""]  # fmt: skip
         for horizon in dict.fromkeys(row["horizon"] for row in self.rows):
             lines += [f"## {horizon} steps", ""]
-            lines += [
-                "| method | series | p50 | p99 | calls | series/s | values/s | floor | / floor |"
-            ]
+            lines += ["| method | series | p50 | p99 | calls | series/s | floor | / floor |"]
             lines += ["|---|" + "---:|" * 7]
             shown = [row for row in self.rows if row["horizon"] == horizon]
             for row in sorted(shown, key=lambda row: row["series"]):

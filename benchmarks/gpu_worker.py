@@ -116,7 +116,8 @@ def open_forecaster(task: Task, series: int, horizon: int) -> Forecaster:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise LagliteError(f"laglite compile: {done.stderr.strip().rpartition(chr(10))[2]}")
+            last = done.stderr.strip().rpartition("\n")[2]
+            raise LagliteError(f"laglite compile: {last}")
     forecaster = Forecaster.load(task.model, backend=method.backend, precision=method.precision)
     if method.capture:
         return forecaster
