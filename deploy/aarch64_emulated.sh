@@ -46,7 +46,7 @@ for ((core = 0; core < $(nproc); core++)); do
 done >"$root/proc/cpuinfo"
 
 emulated() {
-  nice qemu-aarch64-static -L "$root" -cpu "${CPU:-cortex-a76}" "$@"
+  qemu-aarch64-static -L "$root" -cpu "${CPU:-cortex-a76}" "$@"
 }
 
 [ -d "$folder/native" ] || python3 -m venv "$folder/native"
