@@ -27,6 +27,7 @@ from typing import Any
 import click
 import numpy as np
 from bar_chart import save_bars
+from chronos_peer import BOLTS, bolt
 from numpy.typing import NDArray
 from result_files import write_results
 
@@ -43,8 +44,6 @@ OURS = {
     "laglite base, int8, 25 paths": ("base", "int8", 25),
     "laglite nano, int8, 25 paths": ("nano", "int8", 25),
 }
-# d_model, d_ff, layers and heads of amazon/chronos-bolt-tiny and -small.
-BOLTS = {"Chronos-Bolt tiny": (256, 1024, 4, 4), "Chronos-Bolt small": (512, 2048, 6, 8)}
 
 
 def hourly(count: int) -> Series:
@@ -64,33 +63,6 @@ def ours(model: str, precision: str, paths: int, threads: int) -> Method:
             list(series), horizon=HORIZON, start="2024-01-01", freq="h", num_samples=paths, seed=0
         )
         return [one.quantile(level) for one in forecasts for level in LEVELS]
-
-    return run
-
-
-def bolt(size: tuple[int, int, int, int]) -> Method:
-    """Chronos-Bolt of a published size; ModuleNotFoundError without the package."""
-    import torch
-    from chronos.chronos_bolt import ChronosBoltModelForForecasting, ChronosBoltPipeline
-    from transformers import T5Config
-
-    width, hidden, layers, heads = size
-    config = T5Config(
-        vocab_size=2, d_model=width, d_kv=64, d_ff=hidden, num_layers=layers, num_heads=heads,
-        num_decoder_layers=layers, dropout_rate=0.0, feed_forward_proj="relu", pad_token_id=0,
-        eos_token_id=1, decoder_start_token_id=0, is_encoder_decoder=True,
-    )  # fmt: skip
-    config.chronos_config = {
-        "context_length": 2048, "prediction_length": 64, "input_patch_size": 16,
-        "input_patch_stride": 16, "quantiles": LEVELS, "use_reg_token": True,
-    }  # fmt: skip
-    pipeline = ChronosBoltPipeline(ChronosBoltModelForForecasting(config).eval())
-
-    def run(series: Series) -> Any:
-        values = torch.from_numpy(series).float()
-        return pipeline.predict_quantiles(
-            values, prediction_length=HORIZON, quantile_levels=LEVELS
-        )[0].numpy()
 
     return run
 
@@ -124,7 +96,7 @@ def methods(threads: int) -> tuple[dict[str, Method], list[str]]:
     found = {name: ours(*given, threads) for name, given in OURS.items()}
     absent = []
     makers: dict[str, Callable[[], Method]] = {
-        name: (lambda size=size: bolt(size)) for name, size in BOLTS.items()
+        name: (lambda name=name: bolt(name, LEVELS, HORIZON)) for name in BOLTS
     }
     for name in ("AutoTheta", "AutoETS"):
         makers[name] = lambda name=name: statistical(name, threads)  # type: ignore[misc]

@@ -1,0 +1,250 @@
+"""One method of `gpu.py` in a process of its own: a JSON line for each size, once it is measured.
+
+A crash, a lost device or a full memory ends this process alone; see `gpu.py` for what is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from chronos_peer import BOLTS, bolt
+
+from laglite import Forecaster, LagliteError
+from laglite.benchmarking.workload import FREQ, START, series
+from laglite.bundle import locate, open_bundle
+from laglite.forecaster import available_cores
+from laglite.spec import ModelSpec
+
+LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
+PEER_BYTES = 2 << 30  # of a PyTorch peer's keys and values at once in the host's memory
+DEVICE_SHARE = 0.25  # of a GPU's free memory for them; concatenation holds them twice
+ENGINE_SERIES = 64  # the most that a TensorRT engine is made for
+FIRST = (0, 0)  # the size that stands for all where engines do not depend on it
+RATES = "rates"  # the method that measures the device itself
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that forecasts. `kind` is laglite, pytorch or chronos; `compiled` is pytorch's.
+
+    With `capture`, laglite's default, a backend may turn the steps into one CUDA graph.
+    """
+
+    name: str
+    kind: str
+    backend: str = ""
+    precision: str = "fp32"
+    capture: bool = True
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process measures: (series, horizon) in order, within `seconds`.
+
+    `engines` is the folder of TensorRT engines.
+    """
+
+    method: Method
+    model: str
+    sizes: list[tuple[int, int]]
+    paths: int
+    context: int
+    repeats: int
+    seconds: float
+    torch_device: str
+    refine: bool
+    engines: str
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        fields = json.loads(text)
+        sizes = [(series, horizon) for series, horizon in fields["sizes"]]
+        return cls(**fields | {"method": Method(**fields["method"]), "sizes": sizes})
+
+
+Call = Callable[[np.ndarray, int], Any]  # [series, length], horizon -> quantiles on the host
+
+
+def many_series(count: int, length: int) -> np.ndarray:
+    """Hourly series with a day, a week and noise, [count, length]."""
+    noise = np.random.default_rng(1).normal(size=(count, length))
+    return series(length)[:length] + 3 * noise
+
+
+def laglite(task: Task) -> Call:
+    """Forecasts of laglite with their deciles."""
+    method = task.method
+    opened: dict[tuple[int, int], Forecaster] = {}
+
+    def run(values: np.ndarray, horizon: int) -> list[Any]:
+        size = (min(len(values), ENGINE_SERIES), horizon) if method.backend == "tensorrt" else FIRST
+        if size not in opened:
+            opened.clear()  # its memory first
+            opened[size] = open_forecaster(task, *size)
+        forecasts = opened[size].predict_batch(
+            list(values), horizon=horizon, start=START, freq=FREQ, num_samples=task.paths,
+            context_length=task.context, seed=0, refine=task.refine,
+        )  # fmt: skip
+        return [one.quantile(level) for one in forecasts for level in LEVELS]
+
+    if method.backend != "tensorrt":
+        opened[FIRST] = open_forecaster(task, *FIRST)
+    return run
+
+
+def open_forecaster(task: Task, series: int, horizon: int) -> Forecaster:
+    """On the method's backend; for `tensorrt` with engines made for this size."""
+    method = task.method
+    if method.backend == "tensorrt":
+        os.environ["LAGLITE_ENGINES"] = f"{task.engines}/{series}-{horizon}"
+        sizes = {"series": series, "horizon": horizon, "paths": task.paths, "context": task.context}
+        options = [text for name, size in sizes.items() for text in (f"--{name}", str(size))]
+        compile_engines = [sys.executable, "-m", "laglite", "compile", task.model]
+        done = subprocess.run(
+            [*compile_engines, "--precision", method.precision, *options],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            last = done.stderr.strip().rpartition("\n")[2]
+            raise LagliteError(f"laglite compile: {last}")
+    forecaster = Forecaster.load(task.model, backend=method.backend, precision=method.precision)
+    if method.capture:
+        return forecaster
+    from laglite.backends.gpu_engines import CUDA
+    from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
+
+    backend = OnnxRuntimeGpu(forecaster.bundle, method.precision, CUDA, capture=False)
+    return Forecaster(forecaster.bundle, backend, available_cores())
+
+
+def pytorch(task: Task) -> Call:
+    """The release configuration in PyTorch: cache, prompt computed once, in parts that fit."""
+    import torch
+    from pytorch_peer import Peer, compiled, shared_prompt
+    from release_model import release_model
+
+    device = task.torch_device
+    model = release_model().to(device)
+    decode = compiled if task.method.compiled else shared_prompt
+    half = task.method.precision == "fp16"
+
+    def run(values: np.ndarray, horizon: int) -> np.ndarray:
+        room = PEER_BYTES
+        if device.startswith("cuda"):
+            room = int(DEVICE_SHARE * torch.cuda.mem_get_info()[0])
+        tokens = task.paths * (task.context + horizon)
+        most = max(1, room // (8 * model.spec.num_layers * model.spec.width * tokens))
+        quantiles = []
+        for first in range(0, len(values), most):
+            peer = Peer(model, values[first : first + most], task.context, horizon, task.paths)
+            with torch.autocast(device, torch.float16, enabled=half):
+                samples = peer.forecast(decode).cpu().numpy()
+            shares = samples.reshape(-1, task.paths, horizon)
+            for window, one in zip(peer.windows, shares, strict=True):
+                quantiles.append(np.quantile(window.to_data(one), LEVELS, axis=0))
+        return np.stack(quantiles)
+
+    return run
+
+
+def chronos(task: Task) -> Call:
+    """Chronos-Bolt of the method's name."""
+    (name,) = (size for size in BOLTS if task.method.name.startswith(size))
+    made: dict[int, Callable[[np.ndarray], np.ndarray]] = {}
+
+    def run(values: np.ndarray, horizon: int) -> np.ndarray:
+        if horizon not in made:
+            made[horizon] = bolt(name, LEVELS, horizon, task.torch_device)
+        return made[horizon](values)
+
+    return run
+
+
+KINDS = {"laglite": laglite, "pytorch": pytorch, "chronos": chronos}
+
+
+def rows(task: Task, spec: ModelSpec) -> Iterator[dict[str, Any]]:
+    """Each size's times, or the reason why there are none."""
+    begin = time.perf_counter()
+    call = KINDS[task.method.kind](task)
+    unit = 0.0  # seconds for a step of a series, at the last size
+    for place, (count, horizon) in enumerate(task.sizes):
+        row: dict[str, Any] = {"series": count, "horizon": horizon}
+        left = task.seconds - (time.perf_counter() - begin)
+        expected = 2 * unit * count * horizon
+        if left <= 0 or expected > left:
+            yield row | {"absent": f"may need {expected:.0f} s, {max(0.0, left):.0f} s are left"}
+            continue
+        values = many_series(count, spec.max_lag + task.context)
+        share = left / (len(task.sizes) - place)
+        try:
+            first, times = timed(partial(call, values, horizon), task.repeats, share)
+        except Exception as error:  # whatever a library raises: the next size may go
+            yield row | {"absent": one_line(error)}
+            continue
+        unit = min(times) / (count * horizon)
+        p50, p99 = (float(np.percentile(times, level)) for level in (50, 99))
+        yield row | {
+            "first": 1e3 * first, "p50": 1e3 * p50, "p99": 1e3 * p99, "calls": len(times),
+            "series_a_second": count / p50,
+        }  # fmt: skip
+
+
+def timed(call: Callable[[], Any], repeats: int, seconds: float) -> tuple[float, list[float]]:
+    """Seconds of the first call, and of at most `repeats` further ones, at least one."""
+    begin = last = time.perf_counter()
+    taken: list[float] = []
+    while len(taken) <= 1 or (len(taken) <= repeats and last - begin < seconds):
+        call()
+        now = time.perf_counter()
+        taken.append(now - last)
+        last = now
+    return taken[0], taken[1:]
+
+
+def check_device(device: str) -> None:
+    """Raises LagliteError where torch has no such device."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise LagliteError("torch finds no GPU here")
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line of a table."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, LagliteError) else f"{type(error).__name__}: {text}"[:300]
+
+
+def main(text: str) -> None:
+    """Print a row a line; a line with `absent` alone where the method cannot run at all."""
+    task = Task.from_json(text)
+    try:
+        if task.method.kind != "laglite":
+            check_device(task.torch_device)
+        if task.method.kind == RATES:
+            from device_floor import measure_rates
+
+            print(json.dumps(dataclasses.asdict(measure_rates(task.torch_device))), flush=True)
+            return
+        for row in rows(task, open_bundle(locate(task.model)).spec):
+            print(json.dumps(row), flush=True)
+    except Exception as error:  # the parent lists it beside the methods that ran
+        print(json.dumps({"absent": one_line(error)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
