@@ -147,9 +147,9 @@ class Forecaster:
 
         `start` is one time for all or a list with one for each, and so are `freq` and `seed`;
         `covariates` is a list with one array for each. With a seed, each series gets the very
-        samples it would get alone. Prompts are encoded together and each thread decodes a series of its own, a
-        bounded number of series at a time. Raises InputError, before anything is forecast, that
-        names the series.
+        samples it would get alone. Prompts are encoded together and each thread decodes a series
+        of its own, a bounded number of series at a time. Raises InputError, before anything is
+        forecast, that names the series.
         """
         horizon = whole_number("horizon", horizon)
         num_samples = whole_number("num_samples", num_samples)
