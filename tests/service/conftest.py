@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -97,6 +98,19 @@ def problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert found["status"] == status
     assert found["title"]
     return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def metric(service: ServiceThread, name: str) -> float:
+    """A figure of /metrics."""
+    lines = service.client.get("/metrics").text.splitlines()
+    return float(next(line for line in lines if line.startswith(name + " ")).split()[1])
 
 
 class ServiceProcess:

@@ -96,7 +96,6 @@ def create_app(
     app.add_exception_handler(LagliteError, _not_forecast)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _not_http)
-    app.add_exception_handler(Exception, _failed)
     return app
 
 
@@ -139,7 +138,3 @@ async def _not_http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = OF_STATUS.get(error.status_code, BAD_REQUEST)
     return RefusalError(kind, str(error.detail), headers=error.headers).response()
-
-
-async def _failed(_: Request, __: Exception) -> Response:
-    return RefusalError(INTERNAL, "this is a fault of the service; its log says more").response()

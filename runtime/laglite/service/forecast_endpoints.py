@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
@@ -81,7 +82,7 @@ async def forecast(asked: ForecastRequest, state: State) -> Response:
             )
         )
 
-    return await state.tables_lane.run(answer)
+    return await asyncio.to_thread(answer)
 
 
 @router.post(

@@ -1,7 +1,8 @@
 """The gate: what every request passes before it is looked at, as ASGI.
 
 It counts, asks for the token, admits so many requests at a time, and reads bodies within their
-limits, so that no endpoint sees half a body or one that is too large.
+limits, so that no endpoint sees half a body or one that is too large. What fails unforeseen is
+logged, and answered as every other problem.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import time
 from dataclasses import dataclass
 
@@ -16,9 +18,17 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laglite.service.metrics import Metrics
-from laglite.service.problems import TOO_LARGE, TOO_SLOW, UNAUTHORIZED, RefusalError, overloaded
+from laglite.service.problems import (
+    INTERNAL,
+    TOO_LARGE,
+    TOO_SLOW,
+    UNAUTHORIZED,
+    RefusalError,
+    overloaded,
+)
 from laglite.service.settings import Limits
 
+LOG = logging.getLogger("laglite.service")
 OPEN_PATHS = frozenset({"/", "/health", "/health/live"})  # the page holds no data
 UNCOUNTED_PATHS = OPEN_PATHS | {"/metrics", "/models", "/openapi.json"}  # answered under any load
 
@@ -53,7 +63,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), 0
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -70,6 +80,12 @@ class Gate:
             await refusal.response()(scope, receive, watched)
         except ClientGoneError:
             status = 499
+        except Exception:
+            LOG.exception("%s %s failed", scope["method"], scope["path"])
+            if status:
+                raise  # the answer has begun: only the connection can tell
+            refusal = RefusalError(INTERNAL, "a fault of the service; its log says more")
+            await refusal.response()(scope, receive, watched)
         finally:
             endpoint = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(endpoint, _method(scope), str(status)).inc()
