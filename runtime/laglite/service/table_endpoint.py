@@ -72,8 +72,11 @@ async def table(
     """
     need_media(request, MEDIA_TYPES)
     raw = await request.body()
-    if raw.startswith(GZIP):
-        raise RefusalError(MEDIA, "the body is packed by gzip; send the text itself", field="body")
+    for magic, kind in ((GZIP, "is packed by gzip"), (b"PAR1", "is a Parquet file")):
+        if raw.startswith(magic):
+            raise RefusalError(
+                MEDIA, f"{name}: {kind}; send text, as CSV or JSON lines", field="body"
+            )
     form = TableForm(delimiter, decimal, wide, time_zone)
     columns = Columns(id_column, time_column, target_column, form=form)
 
