@@ -17,7 +17,7 @@ $(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -
 
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,dev]'
+	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,serve,train,export,dev]'
 	@touch $@
 
 demo: python $(DEMO)/installed

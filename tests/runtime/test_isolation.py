@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BLOCKED = ("torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray")
+BLOCKED = (
+    "torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray",
+    "fastapi", "pydantic", "uvicorn",
+)  # fmt: skip
 
 # What keeps onnxruntime from reporting its use: laglite must do so without them.
 TELEMETRY = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI", "GITHUB_ACTIONS")

@@ -6,13 +6,12 @@ import json
 import re
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from laglite.service.problems import KINDS, TYPE_PREFIX
+from laglite.service.problems import TYPE_PREFIX
 from tests.service.conftest import PATIENCE, Serve, ServiceThread, metric, problem, wait_until
 
 SERIES = {"values": [1, 2, 3, None, 5], "start": "2024-01-01", "freq": "D"}
@@ -206,6 +205,12 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_shape(client: httpx.C
     response = client.put("/forecast", json=body())
     problem(response, 405, "method-not-allowed")
     assert response.headers["allow"] == "POST"
+    response = client.put("/streams/x", json={})
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "DELETE, GET"
+    counted = client.get("/metrics").text
+    assert 'endpoint="/streams/{stream_id}",method="PUT",status="405"' in counted
+    assert 'endpoint="other",method="GET",status="404"' in counted
 
 
 def test_a_token_is_asked_for_everywhere_but_on_the_page_and_for_health(serve: Serve) -> None:
@@ -233,9 +238,3 @@ def test_a_token_is_asked_for_everywhere_but_on_the_page_and_for_health(serve: S
             assert response.headers["www-authenticate"] == 'Bearer realm="laglite"'
         good = {"Authorization": "bearer s3cret-token"}
         assert stranger.post("/forecast", json=body(), headers=good).status_code == 200
-
-
-def test_every_kind_of_problem_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs/service.md").read_text()
-    for kind in KINDS:
-        assert f"| `{kind.name}` | {kind.status} |" in text

@@ -41,9 +41,7 @@ def test_the_command_serves_and_ends_by_sigterm_with_status_0(
     assert service.notes[1] == "every accepted request has been answered\n"
 
 
-def test_sigterm_under_load_loses_no_accepted_request(
-    start_service: Start, series: Values
-) -> None:
+def test_sigterm_under_load_loses_no_accepted_request(start_service: Start, series: Values) -> None:
     """A request is accepted once its head has been read: `100 Continue` says so to its client."""
     count = 24
     service = start_service("--max-requests", str(count))

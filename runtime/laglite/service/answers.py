@@ -76,7 +76,7 @@ def next_value(held: HeldStream, levels: Sequence[float]) -> NextValue | None:
     """The JSON of a stream's prediction, None if there is none."""
     if not held.stream.ready:
         return None
-    time, values = held.stream.next_time, held.stream.quantiles(levels).tolist()
+    time, values = held.stream.next_time, numbers(held.stream.quantiles(levels))
     return NextValue(
         timestamp=None if time is None else format_timestamp(time),
         quantiles=dict(zip(map(quantile_label, levels), values, strict=True)),

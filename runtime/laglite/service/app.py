@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from laglite.errors import BackendError, LagliteError
 from laglite.forecaster import Forecaster
@@ -25,6 +26,7 @@ from laglite.service.problems import (
     INTERNAL,
     INVALID,
     INVALID_JSON,
+    METHOD,
     MOST_FAULTS,
     OF_STATUS,
     Fault,
@@ -35,6 +37,10 @@ from laglite.service.settings import Limits
 from laglite.service.state import ServiceState
 from laglite.version import __version__
 
+ROUTERS = tuple(
+    module.router
+    for module in (forecast_endpoints, stream_endpoints, table_endpoint, operations, page)
+)
 DESCRIPTION = (
     "Probabilistic forecasts of series, streams and tables. Errors are problem+json (RFC 9457); "
     "GET /models lists the models and the limits."
@@ -87,8 +93,8 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service, app.state.token = state, token
-    for module in (forecast_endpoints, stream_endpoints, table_endpoint, operations, page):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_middleware(
         Gate, limits=state.limits, admission=state.admission, metrics=state.metrics, token=token
     )
@@ -134,7 +140,17 @@ def _reason(fault: Mapping[str, Any]) -> str:
     return str(error) if isinstance(error, ValueError) else str(fault["msg"])
 
 
-async def _not_http(_: Request, error: Exception) -> Response:
+async def _not_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = OF_STATUS.get(error.status_code, BAD_REQUEST)
-    return RefusalError(kind, str(error.detail), headers=error.headers).response()
+    headers = dict(error.headers or {})
+    if kind is METHOD:  # the router names the methods of the first endpoint alone
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return RefusalError(kind, str(error.detail), headers=headers).response()
+
+
+def _methods(request: Request) -> set[str]:
+    """What all endpoints of a path take."""
+    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, Route)]
+    fitting = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    return {method for one in fitting for method in one.methods or ()}

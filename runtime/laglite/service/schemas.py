@@ -50,7 +50,9 @@ Seed = Annotated[
     int, Field(ge=0, le=LARGEST_SEED, description="Makes the samples repeatable; null: a new one.")
 ]
 Levels = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1), FailFast()]
-InnerLevels = Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1), FailFast()]
+InnerLevels = Annotated[
+    list[Annotated[float, Field(ge=1e-6, le=1 - 1e-6)]], Field(min_length=1), FailFast()
+]
 Context = Annotated[int, Field(ge=1, description="Tokens of history; null: the model's default.")]
 ModelName = Annotated[
     str, Field(max_length=LONGEST_NAME, description="One of /models; null: the first of them.")
@@ -220,7 +222,7 @@ class NextValue(BaseModel):
     """What is predicted of the value to come."""
 
     timestamp: str | None
-    quantiles: dict[str, float]
+    quantiles: dict[str, float | None] = Field(description="null where the model has no number.")
 
 
 class StreamUpdates(BaseModel):

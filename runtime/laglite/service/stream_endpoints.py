@@ -26,7 +26,6 @@ from laglite.service.problems import (
 )
 from laglite.service.requests import check_draws, chosen_seed, history, need_json
 from laglite.service.schemas import (
-    LONGEST_NAME,
     ForecastResponse,
     StreamForecastRequest,
     StreamRequest,
@@ -38,7 +37,7 @@ from laglite.service.state import State
 from laglite.service.streams import HeldStream
 from laglite.streaming import Stream
 
-StreamId = Annotated[str, Path(max_length=LONGEST_NAME, description="As POST /streams gave it.")]
+StreamId = Annotated[str, Path(description="As POST /streams gave it.")]
 PLAIN = (UNAUTHORIZED, NOT_FOUND, TOO_SLOW, TOO_LARGE, OVERLOADED)
 
 router = APIRouter(prefix="/streams", tags=["streams"])
