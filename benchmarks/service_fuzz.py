@@ -1,6 +1,6 @@
 """Requests that nobody would write, made by schemathesis from the service's own description.
 
-    python benchmarks/service_fuzz.py --output FILE.json [--examples 150] [--model nano]
+    python benchmarks/service_fuzz.py --output FILE.json [--examples 200] [--model nano]
 
 Starts `laglite serve` on loopback and lets schemathesis send it what the description allows and
 what it forbids: examples, values at every limit, random ones, and sequences of calls. Its checks
@@ -78,9 +78,9 @@ def to_markdown(found: dict[str, Any], machine: dict[str, Any]) -> str:
     lines = [
         "# Requests made up from the service's description",
         "",
-        f"{found['requests']:,} requests by schemathesis {found['schemathesis']} to `laglite serve` "
-        f"with `{machine['model']}` ({found['examples']} examples an endpoint, seed "
-        f"{found['seed']}); {found['server_errors']} answers with status 500, "
+        f"{found['requests']:,} requests by schemathesis {found['schemathesis']} to "
+        f"`laglite serve` with `{machine['model']}` ({found['examples']} examples an endpoint, "
+        f"seed {found['seed']}); {found['server_errors']} answers with status 500, "
         f"{found['failures']} checks that failed.",
         "",
         "| status | " + " | ".join(str(status) for status in sorted(by_status)) + " |",
@@ -92,7 +92,7 @@ def to_markdown(found: dict[str, Any], machine: dict[str, Any]) -> str:
 
 @click.command()
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), required=True)
-@click.option("--examples", type=click.IntRange(1), default=150, show_default=True)
+@click.option("--examples", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--model", default="nano", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--phases", default=",".join(PHASES), show_default=True)

@@ -153,7 +153,8 @@ def test_more_requests_than_admitted_are_told_to_come_again(
     assert refused.headers["retry-after"] == "2"
     assert "3 requests are waiting" in found["detail"]
     health = service.client.get("/health")
-    assert (health.status_code, health.json()["ready"]) == (503, False)
+    assert health.status_code == 503
+    assert health.json() == {"live": True, "ready": False, "detail": "3 requests wait"}
     assert service.client.get("/health/live").status_code == 200
     held.go.set()
     assert [one.result().status_code for one in admitted] == [200] * 3

@@ -59,6 +59,7 @@ def exchange(service: ServiceThread, request: bytes) -> bytes:
         (body(seed=-1), "seed", "greater than or equal to 0"),
         (body(seed=2**53), "seed", "less than or equal to 9007199254740991"),
         (body(context=2000, horizon=2), "horizon", "this model has 1024"),
+        (body(context=int("9" * 4300)), "context", "tokens; this service allows 4,096"),
         (body(horizont=2), "horizont", "not permitted"),
         (series_of(values=[]), "series.1.values", "at least 1 item"),
         (series_of(values=[None, None]), "series.1.values", "all 2 values are missing"),
@@ -74,7 +75,7 @@ def exchange(service: ServiceThread, request: bytes) -> bytes:
         (series_of(freq="1000000YS"), None, "outside the years 1 to 9999"),
         (series_of(covariates=[[1]] * 7), None, "trained without any"),
         ([], "body", "valid dictionary"),
-        (None, "body", "valid dictionary"),
+        (None, "body", "body: "),
     ],
 )  # fmt: skip
 def test_a_body_that_cannot_be_forecast_is_refused_with_the_field_that_is_wrong(
@@ -140,6 +141,7 @@ def test_json_may_name_its_charset(client: httpx.Client) -> None:
     [
         ({"horizon": 1}, body(), "horizon"),
         ({"samples": 1}, body(), "samples"),
+        ({"context": 9}, body(context=10), "context"),
         ({"series": 1}, body(series=[SERIES] * 2), "series"),
         ({"values": 4}, body(), "series.0.values"),
         ({"draws": 3}, body(), "horizon"),

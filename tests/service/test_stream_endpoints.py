@@ -90,6 +90,8 @@ def test_a_value_that_is_refused_leaves_the_stream_where_it_was(
         ({"alarm_rate": 0.6}, "alarm_rate"),
         ({"refresh": 0}, "refresh"),
         ({"horizon": 1001}, "horizon"),
+        ({"context": 4097}, "context"),
+        ({"refresh": 4097}, "refresh"),
         ({"model": "x"}, "model"),
         ({"start": "2024-01-01"}, "body"),
         ({"refresh": 2000}, None),

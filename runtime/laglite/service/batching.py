@@ -105,6 +105,7 @@ class Batcher:
                 outcomes = await loop.run_in_executor(self._thread, self._compute, jobs)
                 for job, outcome in zip(jobs, outcomes, strict=True):
                     _answer(job, outcome)
+        self._thread.shutdown()
 
     def close(self) -> None:
         """Let `run` end once nothing waits."""

@@ -23,6 +23,7 @@ from laglite.service.problems import (
     documented,
 )
 from laglite.service.requests import (
+    check_context,
     check_draws,
     check_positions,
     chosen_seed,
@@ -60,6 +61,7 @@ async def forecast(asked: ForecastRequest, state: State) -> Response:
     """Forecast one or many series."""
     name, forecaster = state.choose(asked.model)
     check_draws(state.limits, len(asked.series), asked.samples, asked.horizon, len(asked.quantiles))
+    check_context(state.limits, "context", asked.context)
     check_positions(forecaster.spec, asked.context, asked.horizon)
     series = [
         series_input(f"series.{place}", one, state.limits) for place, one in enumerate(asked.series)
@@ -96,6 +98,7 @@ async def score(asked: ScoreRequest, state: State) -> Response:
     """How likely each observed value was, given the history and the observed values before it."""
     name, forecaster = state.choose(asked.model)
     check_limit("observed", len(asked.observed), state.limits.horizon, "values to score")
+    check_context(state.limits, "context", asked.context)
     check_positions(forecaster.spec, asked.context, len(asked.observed))
     past = history("history", asked.history, state.limits)
     observed = history("observed", asked.observed, state.limits, may_be_missing=True)

@@ -81,11 +81,11 @@ class Gate:
         except ClientGoneError:
             status = 499
         except Exception:
-            LOG.exception("%s %s failed", scope["method"], scope["path"])
+            LOG.exception("%r %r failed", scope["method"], scope["path"])
             if status:
                 raise  # the answer has begun: only the connection can tell
-            refusal = RefusalError(INTERNAL, "a fault of the service; its log says more")
-            await refusal.response()(scope, receive, watched)
+            fault = RefusalError(INTERNAL, "a fault of the service; its log says more")
+            await fault.response()(scope, receive, watched)
         finally:
             endpoint = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(endpoint, _method(scope), str(status)).inc()

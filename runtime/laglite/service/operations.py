@@ -17,14 +17,10 @@ router = APIRouter(tags=["service"])
 )
 async def health(state: State, response: Response) -> Health:
     """Whether requests are admitted now; never asks for the token."""
-    if state.closing:
-        ready, detail = False, "the service is being shut down"
-    elif state.admission.full:
-        ready, detail = False, f"{state.admission.most} requests are waiting"
-    else:
-        ready, detail = True, "ready"
-    response.status_code = 200 if ready else 503
-    return Health(live=True, ready=ready, detail=detail)
+    if state.admission.full:
+        response.status_code = 503
+        return Health(live=True, ready=False, detail=f"{state.admission.most} requests wait")
+    return Health(live=True, ready=True, detail="ready")
 
 
 @router.get("/health/live")

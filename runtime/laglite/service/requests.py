@@ -50,6 +50,11 @@ def check_draws(limits: Limits, series: int, samples: int, horizon: int, levels:
     check_limit("horizon", draws, limits.draws, "draws (series x samples x horizon)")
 
 
+def check_context(limits: Limits, field: str, tokens: int | None) -> None:
+    """Raises RefusalError for a context or refresh that takes more memory than allowed."""
+    check_limit(field, tokens or 0, limits.context, "tokens")
+
+
 def check_positions(spec: ModelSpec, context: int | None, horizon: int) -> None:
     """Raises RefusalError for a horizon that does not fit the model."""
     try:

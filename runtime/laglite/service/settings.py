@@ -23,6 +23,7 @@ class Limits:
     body: int = _limit(4 << 20, "Bytes of a request's body.")
     body_seconds: float = _limit(20.0, "Seconds in which a body must have arrived.")
     horizon: int = _limit(1000, "Steps of a forecast, and values of a score.")
+    context: int = _limit(4096, "Tokens of context, and values of a stream that share a scale.")
     samples: int = _limit(1000, "Sample paths of a forecast.")
     series: int = _limit(256, "Series of a request or table.")
     values: int = _limit(100_000, "Values of a series.")

@@ -31,7 +31,6 @@ class ServiceState:
     precision: str
     limits: Limits
     metrics: Metrics = field(default_factory=Metrics)
-    closing: bool = False
 
     def __post_init__(self) -> None:
         """Raises InputError without a model."""
@@ -53,7 +52,6 @@ class ServiceState:
         try:
             yield
         finally:
-            self.closing = True
             self.batcher.close()
             await work
             tidying.cancel()

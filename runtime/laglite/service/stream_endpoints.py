@@ -24,7 +24,7 @@ from laglite.service.problems import (
     check_limit,
     documented,
 )
-from laglite.service.requests import check_draws, chosen_seed, history, need_json
+from laglite.service.requests import check_context, check_draws, chosen_seed, history, need_json
 from laglite.service.schemas import (
     ForecastResponse,
     StreamForecastRequest,
@@ -55,6 +55,8 @@ async def open_stream(asked: StreamRequest, state: State) -> Response:
     """Open a stream of the values after `history`; it lives in memory, until it is idle."""
     name, forecaster = state.choose(asked.model)
     check_limit("horizon", asked.horizon, state.limits.horizon, "steps")
+    check_context(state.limits, "context", asked.context)
+    check_context(state.limits, "refresh", asked.refresh)
     values = history("history", asked.history, state.limits, may_be_missing=True, may_be_empty=True)
     state.streams.check_room()
 
@@ -153,10 +155,13 @@ async def reset_stream(stream_id: StreamId, state: State) -> StreamState:
     return await state.models_lane.run(call)
 
 
-@router.delete("/{stream_id}", status_code=204, responses=documented(*PLAIN))
-async def delete_stream(stream_id: StreamId, state: State) -> None:
+@router.delete(
+    "/{stream_id}", status_code=204, response_class=Response, responses=documented(*PLAIN)
+)
+async def delete_stream(stream_id: StreamId, state: State) -> Response:
     """Forget a stream."""
     state.streams.drop(stream_id)
+    return Response(status_code=204)
 
 
 def _state_of(state: State, held: HeldStream) -> StreamState:
