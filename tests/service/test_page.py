@@ -200,6 +200,28 @@ def test_pasted_series_are_chosen_from_and_all_downloaded(
 
 
 @in_chromium
+def test_gaps_one_step_and_the_whole_history_are_drawn(open_page: OpenPage) -> None:
+    page = open_page()
+    times = np.datetime64("2024-03-01T00") + np.arange(100)
+    rows = [f"{time},{step % 24}\n" for step, time in enumerate(times) if step not in (50, 51)]
+    drop(page, "hours.csv", "".join(["ds,y\n", *rows]))
+    wait_for_forecast(page, "24 steps")
+    assert "2 timestamps are absent" in page.inner_text("#notes")
+    assert page.locator(".line-history").count() == 2
+    recent = page.get_attribute(".line-history >> nth=0", "d")
+    page.select_option("#shown", "all")
+    assert page.get_attribute(".line-history >> nth=0", "d") != recent
+    page.select_option("#interval", "50")
+    page.fill("#horizon", "1")
+    wait_for_forecast(page, "1 step by")
+    assert page.locator(OUTER).count() == 1
+    assert page.locator(".band-inner").count() == 0
+    page.fill("#horizon", "0")
+    page.wait_for_timeout(400)
+    assert page.inner_text("#status").startswith("1 step by")
+
+
+@in_chromium
 def test_the_page_works_by_keyboard_and_names_its_controls(open_page: OpenPage) -> None:
     page = open_page()
     page.focus("#example")

@@ -10,18 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from laglite.forecast import Score
 from laglite.service.answers import as_json, numbers, series_forecast
 from laglite.service.batching import BatchKey
-from laglite.service.problems import (
-    INVALID,
-    INVALID_JSON,
-    LIMIT,
-    MEDIA,
-    OVERLOADED,
-    TOO_LARGE,
-    TOO_SLOW,
-    UNAUTHORIZED,
-    check_limit,
-    documented,
-)
+from laglite.service.problems import JSON_PROBLEMS, UNAUTHORIZED, check_limit, documented
 from laglite.service.requests import (
     check_context,
     check_draws,
@@ -42,10 +31,6 @@ from laglite.service.schemas import (
 )
 from laglite.service.state import State
 from laglite.version import __version__
-
-JSON_PROBLEMS = (
-    INVALID_JSON, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, MEDIA, INVALID, LIMIT, OVERLOADED,
-)  # fmt: skip
 
 router = APIRouter()
 

@@ -68,13 +68,13 @@ Quantiles = Annotated[
 WEEK: list[JsonValue] = [11.2, 12.9, None, 14.1, 15.3, 9.8, 8.7]
 
 
-class Request(BaseModel):
+class JsonRequest(BaseModel):
     """A JSON body: no unknown fields, no texts in place of numbers, no NaN."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class _Timed(Request):
+class _Timed(JsonRequest):
     """Something with a time axis."""
 
     start: Time | None = None
@@ -95,7 +95,7 @@ class Series(_Timed):
     covariates: Covariates | None = None
 
 
-class ForecastRequest(Request):
+class ForecastRequest(JsonRequest):
     """Series to forecast."""
 
     series: list[Series] = Field(min_length=1)
@@ -200,7 +200,7 @@ class StreamState(BaseModel):
     idle_seconds: float = Field(description="Without use for so long, the stream ends.")
 
 
-class StreamValues(Request):
+class StreamValues(JsonRequest):
     """The next values of a stream, in order."""
 
     values: Annotated[Values, Field(min_length=1)]
@@ -233,7 +233,7 @@ class StreamUpdates(BaseModel):
     stream: StreamState
 
 
-class StreamForecastRequest(Request):
+class StreamForecastRequest(JsonRequest):
     """A forecast of a stream's next values."""
 
     horizon: Horizon

@@ -61,8 +61,10 @@ def read_token(file: Path | None) -> str | None:
         where = str(file)
         try:
             token = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: the token cannot be read ({error})") from error
+        except OSError as error:
+            raise InputError(f"{file}: the token cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError:
+            token = "\ufffd"  # refused below
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise InputError(f"{where}: a token is printable ASCII text without spaces")
     if token == "":

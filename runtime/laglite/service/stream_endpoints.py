@@ -13,8 +13,8 @@ from laglite.service.answers import (
     stream_state,
     stream_update,
 )
-from laglite.service.forecast_endpoints import JSON_PROBLEMS
 from laglite.service.problems import (
+    JSON_PROBLEMS,
     NOT_FOUND,
     OVERLOADED,
     STREAMS_FULL,

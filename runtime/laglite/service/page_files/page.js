@@ -120,7 +120,7 @@ async function forecast() {
     calm();
     state.forecast = { ...answer.forecasts[0], series, options };
     by("result-title").textContent = title;
-    by("status").textContent = `${options.horizon} steps by ${answer.model}`;
+    by("status").textContent = `${options.horizon} ${options.horizon === 1 ? "step" : "steps"} by ${answer.model}`;
     for (const warning of answer.warnings) by("status").textContent += ` · ${warning}`;
     by("download").disabled = false;
     draw();
