@@ -21,7 +21,7 @@ from laglite.service.app import Service, create_app
 from laglite.service.server import address, listen, server
 from laglite.service.settings import Limits
 
-PATIENCE = 60.0  # seconds until a test gives up
+PATIENCE = 120.0  # seconds until a test gives up
 
 
 Serve = Callable[..., "ServiceThread"]

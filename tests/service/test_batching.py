@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from laglite import Forecast, Forecaster
+from laglite.service import batching
 from tests.service.conftest import (
     PATIENCE,
     Serve,
@@ -163,18 +165,23 @@ def test_more_requests_than_admitted_are_told_to_come_again(
 
 
 def test_a_request_that_has_waited_too_long_is_refused_instead_of_computed(
-    serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
+    serve: Serve,
+    held: HeldForecaster,
+    senders: ThreadPoolExecutor,
+    series: Values,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    service = serve({"nano": held}, wait_seconds=0.05)
+    service = serve({"nano": held})
     post = sender(service, senders)
     first = post(asking(series, 0))
     wait_until(lambda: held.calls == [1])
     second = post(asking(series, 1))
     wait_until(lambda: metric(service, "laglite_queue_requests") == 1)
-    time.sleep(0.1)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + 31, perf_counter=time.perf_counter)
+    monkeypatch.setattr(batching, "time", later)
     held.go.set()
     assert first.result().status_code == 200
     found = problem(second.result(), 503, "overloaded")
-    assert "waited 0.05 s" in found["detail"]
+    assert "waited 30 s" in found["detail"]
     assert second.result().headers["retry-after"] == "2"
     assert held.calls == [1]

@@ -19,7 +19,7 @@ from laglite.cli import main
 from laglite.errors import InputError
 from laglite.service.server import address, is_loopback, listen
 from laglite.service.settings import Limits, read_token
-from tests.service.conftest import ServiceProcess, as_array
+from tests.service.conftest import PATIENCE, ServiceProcess, as_array
 
 Values = list[float | None]
 Start = Callable[..., ServiceProcess]
@@ -44,9 +44,10 @@ def test_the_command_serves_and_ends_by_sigterm_with_status_0(
 def test_sigterm_under_load_loses_no_accepted_request(start_service: Start, series: Values) -> None:
     """A request is accepted once its head has been read: `100 Continue` says so to its client."""
     count = 24
-    service = start_service("--max-requests", str(count))
+    patient = ("--max-wait-seconds", "600", "--max-body-seconds", "600")
+    service = start_service("--max-requests", str(count), *patient)
     host, _, port = service.url.removeprefix("http://").partition(":")
-    asked = {"series": [{"values": series}], "horizon": 48, "samples": 64}
+    asked = {"series": [{"values": series}], "horizon": 24, "samples": 32}
     accepted = threading.Barrier(count + 1)
 
     def send(seed: int) -> tuple[int, int]:
@@ -55,7 +56,7 @@ def test_sigterm_under_load_loses_no_accepted_request(start_service: Start, seri
             f"POST /forecast HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
         )
-        with socket.create_connection((host, int(port)), 60) as connection:
+        with socket.create_connection((host, int(port)), PATIENCE) as connection:
             connection.sendall(head.encode())
             assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
             accepted.wait()
@@ -63,7 +64,7 @@ def test_sigterm_under_load_loses_no_accepted_request(start_service: Start, seri
             answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         headers, _, content = answer.partition(b"\r\n\r\n")
         found = json.loads(content)
-        assert len(found["forecasts"][0]["mean"]) == 48
+        assert len(found["forecasts"][0]["mean"]) == 24
         return int(headers.split()[1]), found["seed"]
 
     with ThreadPoolExecutor(count) as pool:
