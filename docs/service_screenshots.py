@@ -56,9 +56,7 @@ def main() -> None:
         page.set_input_files("#file", files=[file])
         page.wait_for_selector("#error:not([hidden])")
         take(page, "service-error.png")
-        phone = browser.new_page(
-            viewport={"width": 390, "height": 844}, color_scheme="dark", device_scale_factor=1.5
-        )
+        phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
         phone.goto(found[1])
         phone.click("#example")
         phone.locator("#status", has_text="24 steps").wait_for()

@@ -20,12 +20,13 @@ function niceTicks(low, high, count) {
   return ticks;
 }
 
-/** A number for people: as many digits as tell apart values that differ by `span`. */
-function pretty(value, span) {
+/** A number for people: as many digits as tell apart values that differ by `span`; all if fixed. */
+function pretty(value, span, fixed = false) {
   if (value === null || value === undefined) return "missing";
   if (value !== 0 && (Math.abs(value) >= 1e9 || Math.abs(value) < 1e-4)) return value.toPrecision(4);
   const digits = Math.min(6, Math.max(0, 2 - Math.floor(Math.log10(span || Math.abs(value) || 1))));
-  return value.toLocaleString("en-US", { maximumFractionDigits: digits });
+  const least = fixed ? digits : 0;
+  return value.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: digits });
 }
 
 /** "2024-03-01 05:00:00" to what fits under an axis. */

@@ -197,7 +197,7 @@ function fillTable() {
   const span = state.chart.span;
   by("table").tBodies[0].replaceChildren(...found.mean.map((mean, step) => row("td", [
     found.timestamps ? found.timestamps[step] : step + 1,
-    ...[mean, ...levels.map((level) => found.quantiles[level][step])].map((value) => pretty(value, span)),
+    ...[mean, ...levels.map((level) => found.quantiles[level][step])].map((value) => pretty(value, span, true)),
   ])));
 }
 
