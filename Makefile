@@ -22,7 +22,7 @@ $(DEMO)/installed: pyproject.toml constraints.txt $(shell find runtime -type f -
 
 $(TEST)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,train,export,docs,dev]'
+	$(TEST)/bin/python $(PIP_INSTALL) --editable '.[cpu,tables,plot,mqtt,ray,serve,train,export,docs,dev]'
 	@$(TEST)/bin/python $(PIP_INSTALL) --only-binary :all: $(RTX) || \
 	  echo "no wheels of TensorRT for RTX for this machine: tests of its parser are skipped" >&2
 	@touch $@

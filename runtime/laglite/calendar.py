@@ -10,6 +10,7 @@ from laglite.frequency import (
     TICK_MICROSECONDS,
     Frequency,
     Timestamps,
+    check_years,
 )
 
 
@@ -44,7 +45,9 @@ def calendar_features(
 
 def _period_labels(start: np.datetime64, freq: Frequency, first: int, count: int) -> Timestamps:
     """The time that stands for each period: datetime64[us] [count]."""
-    steps = np.arange(first, first + count, dtype=np.int64) * freq.multiple
+    steps = np.arange(first, first + count, dtype=np.int64)
+    check_years(start, freq, steps)
+    steps *= freq.multiple
     day = start.astype("datetime64[D]")
     labels: Timestamps
     if freq.unit in TICK_MICROSECONDS:

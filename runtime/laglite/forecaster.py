@@ -146,18 +146,18 @@ class Forecaster:
         covariates: Sequence[ArrayLike | None] | None = None,
         num_samples: int = 100,
         context_length: int | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[int | None] | None = None,
         nonnegative: bool = False,
         refine: bool = True,
         item_ids: Sequence[str | None] | None = None,
     ) -> list[Forecast]:
         """Forecast several series of any lengths; see `predict`.
 
-        `start` is one time for all or a list with one for each, and so is `freq`; `covariates` is
-        a list with one array for each. With a seed, each series gets the very samples it would
-        get alone (on a device, to rounding). Prompts are encoded together and each thread decodes
-        a series of its own, or a device all of them, a bounded number of series at a time. Raises
-        InputError, before anything is forecast, that names the series.
+        `start` is one time for all or a list with one for each, and so are `freq` and `seed`;
+        `covariates` is a list with one array for each. With a seed, each series gets the very
+        samples it would get alone (on a device, to rounding). Prompts are encoded together and
+        each thread decodes a series of its own, or a device all of them, a bounded number of
+        series at a time. Raises InputError, before anything is forecast, that names the series.
         """
         horizon = whole_number("horizon", horizon)
         num_samples = whole_number("num_samples", num_samples)
@@ -166,7 +166,8 @@ class Forecaster:
         freqs = for_each("freq", freq, count)
         names = for_each("item_ids", item_ids, count)
         known = for_each("covariates", covariates, count)
-        seed = fresh_seed() if seed is None else as_seed(seed)
+        fresh = fresh_seed()
+        seeds = [fresh if one is None else as_seed(one) for one in for_each("seed", seed, count)]
         context = prompt_length(self.spec, context_length, horizon)
         series = []
         for row, target in enumerate(targets):
@@ -195,7 +196,7 @@ class Forecaster:
                                 horizon,
                                 context,
                                 num_samples,
-                                seed,
+                                seeds[row],
                                 nonnegative=nonnegative,
                                 refine=refine,
                             )

@@ -25,6 +25,8 @@ TICK_MICROSECONDS = {
     "D": 86_400_000_000,
 }
 PERIOD_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+YEAR_MICROSECONDS = 31_556_952_000_000
+LAST_YEAR = 9999  # of what Python and ISO text can say
 _TICKS = {"U": "us", "L": "ms", "S": "s", "T": "min", "H": "h", **{t: t for t in TICK_MICROSECONDS}}
 _PERIODS = {
     "M": "M", "ME": "M", "MS": "M",
@@ -135,7 +137,11 @@ def timestamps(start: np.datetime64, freq: Frequency, first: int, count: int) ->
 
 
 def timestamps_at(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64]) -> Timestamps:
-    """The times of any `steps`, as `timestamps` has them. Returns datetime64[us] [count]."""
+    """The times of any `steps`, as `timestamps` has them. Returns datetime64[us] [count].
+
+    Raises FrequencyError for times outside the years 1 to 9999.
+    """
+    check_years(start, freq, steps)
     steps = steps * freq.multiple
     start = start.astype("datetime64[us]")
     if freq.unit in TICK_MICROSECONDS:
@@ -152,6 +158,27 @@ def timestamps_at(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64
         days = _day_of_month(day, month, months, freq)
     stamps: Timestamps = days.astype("datetime64[us]") + time_of_day
     return stamps
+
+
+def check_years(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64]) -> None:
+    """Raises FrequencyError for steps whose times leave the years 1 to 9999, and may overflow."""
+    year = 1970 + int(start.astype("datetime64[us]").astype(np.int64)) / YEAR_MICROSECONDS
+    years = freq.multiple * _step_years(freq)
+    for step in (int(steps.min(initial=0)), int(steps.max(initial=0))):
+        if not 1 <= year + step * years < LAST_YEAR + 1:
+            raise FrequencyError(
+                f"step {step:,} of frequency {freq.alias!r} from {format_timestamp(start)} lies "
+                f"outside the years 1 to {LAST_YEAR}; is the frequency right?"
+            )
+
+
+def _step_years(freq: Frequency) -> float:
+    """How many years a unit of a frequency takes."""
+    if freq.unit in PERIOD_MONTHS:
+        return PERIOD_MONTHS[freq.unit] / 12
+    days = {"B": 7 / 5, "W": 7.0}.get(freq.unit)
+    ticks = TICK_MICROSECONDS[freq.unit] if days is None else days * TICK_MICROSECONDS["D"]
+    return ticks / YEAR_MICROSECONDS
 
 
 def _day_of_month(

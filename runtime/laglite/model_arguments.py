@@ -49,14 +49,21 @@ def checked_covariates(
         )
     if covariates is not None:
         return as_covariates(covariates, num, past, ahead)
-    if num:
-        warnings.warn(
-            f"this model was trained with {num} covariate{'s' if num > 1 else ''}; without "
-            "them they are 0, their average, and its forecasts get worse",
-            LagliteWarning,
-            stacklevel=3,
-        )
+    missed = missed_covariates(bundle.spec)
+    if missed is not None:
+        warnings.warn(missed, LagliteWarning, stacklevel=3)
     return None
+
+
+def missed_covariates(spec: ModelSpec) -> str | None:
+    """What is to be said where no covariates are given; None if the model needs none."""
+    num = spec.num_covariates
+    if not num:
+        return None
+    return (
+        f"this model was trained with {num} covariate{'s' if num > 1 else ''}; without "
+        "them they are 0, their average, and its forecasts get worse"
+    )
 
 
 def time_axis(spec: ModelSpec, start: Any, freq: Any) -> TimeAxis:
@@ -73,11 +80,18 @@ def time_axis(spec: ModelSpec, start: Any, freq: Any) -> TimeAxis:
             LagliteWarning,
             stacklevel=3,
         )
-    elif spec.calendar and not spec.calendar_optional:
-        warnings.warn(
-            "this model was trained with calendar features on every series; without start "
-            "and freq they are 0 and its forecasts get worse",
-            LagliteWarning,
-            stacklevel=3,
-        )
+    else:
+        missed = missed_calendar(spec)
+        if missed is not None:
+            warnings.warn(missed, LagliteWarning, stacklevel=3)
     return TimeAxis()
+
+
+def missed_calendar(spec: ModelSpec) -> str | None:
+    """What is to be said where no times are given; None if the model can do without."""
+    if not spec.calendar or spec.calendar_optional:
+        return None
+    return (
+        "this model was trained with calendar features on every series; without start "
+        "and freq they are 0 and its forecasts get worse"
+    )

@@ -41,6 +41,16 @@ def test_every_series_gets_the_samples_it_gets_alone(
         np.testing.assert_array_equal(one.quantile(0.9), alone.quantile(0.9))
 
 
+def test_each_series_may_have_a_seed_of_its_own(tiny: Forecaster) -> None:
+    series, seeds = ragged([40, 40, 7]), [3, 8, 3]
+    together = tiny.predict_batch(series, horizon=HORIZON, seed=seeds, num_samples=4, **TIMES)
+    for values, seed, one in zip(series, seeds, together, strict=True):
+        alone = tiny.predict(values, horizon=HORIZON, seed=seed, num_samples=4, **TIMES)
+        np.testing.assert_array_equal(one.samples, alone.samples)
+    with pytest.raises(InputError, match="seed has 2 entries for 3 series"):
+        tiny.predict_batch(series, horizon=HORIZON, seed=[1, 2], **TIMES)
+
+
 def test_prompts_of_one_length_are_encoded_together(
     tiny: Forecaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

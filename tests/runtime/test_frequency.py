@@ -272,3 +272,13 @@ def test_a_formatted_timestamp_says_no_more_than_needed(stamp: str, text: str) -
     value = np.datetime64(stamp)
     assert format_timestamp(value) == text
     assert parse_timestamp(text) == value
+
+
+@pytest.mark.parametrize("alias", ["1000000D", "1000000B", "1000YS", "400ME", "5000W", "99999h"])
+def test_times_outside_the_years_1_to_9999_are_refused(alias: str) -> None:
+    freq = parse_frequency(alias)
+    assert timestamps(np.datetime64("2000-01-01"), freq, 1, 1)[0].item().year < 9999
+    with pytest.raises(FrequencyError, match=r"outside the years 1 to 9999; is the frequency"):
+        timestamps(np.datetime64("2000-01-01"), freq, 0, 10_000)
+    with pytest.raises(FrequencyError, match=r"step -10,000 .* outside the years"):
+        timestamps(np.datetime64("2000-01-01"), freq, -10_000, 1)

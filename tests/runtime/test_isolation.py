@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 BLOCKED = (
     "torch", "onnx", "pandas", "matplotlib", "pyarrow", "lightning", "scipy", "yaml", "ray",
     "gluonts", "sktime", "fev", "datasets",
+    "fastapi", "pydantic", "uvicorn",
 )  # fmt: skip
 
 # What keeps onnxruntime from reporting its use: laglite must do so without them.

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laglite.errors import InputError
-from laglite.reading import Columns, TableForm, memory, read_series
+from laglite.reading import Columns, TableForm, memory, read_series, text_series
 from laglite.reading.tables import MOST_COLUMNS
 from tests.runtime.conftest import Read
 
@@ -355,3 +355,18 @@ def test_memory_that_runs_out_all_the_same_is_an_error_of_the_file(
     monkeypatch.setattr("laglite.reading.files.read_csv", run_out)
     with pytest.raises(InputError, match=r"data\.csv: does not fit into memory; split the file"):
         read("ds,y\n")
+
+
+def test_text_at_hand_is_read_as_the_file_that_holds_it(read: Read, tmp_path: Path) -> None:
+    name = str(tmp_path / "data.csv")
+    rows = zip(DAYS, VALUES, strict=True)
+    lines = "".join(f'{{"ds": "{day}", "y": {value}}}\n' for day, value in rows)
+    for text in (write(";", ","), lines):
+        (expected,), said = read(text)
+        notes: list[str] = []
+        raw = text.encode()
+        (found,) = text_series(name, raw, Columns(), None, notes.append, len(VALUES))
+        np.testing.assert_array_equal(found.values, expected.values)
+        assert (found.start, found.freq, notes) == (expected.start, expected.freq, said)
+        with pytest.raises(InputError, match=r"5 rows span 5 steps .* but 4 can still be taken"):
+            text_series(name, raw, Columns(), None, notes.append, len(VALUES) - 1)

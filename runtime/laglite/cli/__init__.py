@@ -15,6 +15,7 @@ from laglite.version import __version__
 COMMANDS = {
     "forecast": "laglite.cli.forecast:forecast",
     "stream": "laglite.cli.stream:stream",
+    "serve": "laglite.cli.serve:serve",
     "info": "laglite.cli.info:info",
     "evaluate": "laglite.cli.evaluate:evaluate",
     "bench": "laglite.cli.bench:bench",

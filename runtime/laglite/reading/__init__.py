@@ -3,7 +3,7 @@
 from laglite.reading.columns import Columns, TableForm
 from laglite.reading.input_series import InputSeries
 from laglite.reading.known_future import covariates_over
-from laglite.reading.series import count_streamed, read_series, stream_series
+from laglite.reading.series import count_streamed, read_series, stream_series, text_series
 
 __all__ = [
     "Columns",
@@ -13,4 +13,5 @@ __all__ = [
     "covariates_over",
     "read_series",
     "stream_series",
+    "text_series",
 ]

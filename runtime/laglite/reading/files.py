@@ -26,8 +26,15 @@ def read_table(path: str, form: TableForm, note: Note) -> Table:
         if path.endswith(".parquet"):
             return read_parquet(Path(path))
         source, text = read_text(path)
-        if path.removesuffix(".gz").endswith(JSON) or text.lstrip().startswith(("{", "[{")):
+        if path.removesuffix(".gz").endswith(JSON):
             return read_json_lines(source, text)
-        return read_csv(source, text, form, note)
+        return text_table(source, text, form, note)
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory; {WAY_OUT}") from error
+
+
+def text_table(source: str, text: str, form: TableForm, note: Note) -> Table:
+    """A table of text: JSON lines if it begins as an object does, else CSV. Raises InputError."""
+    if text.lstrip().startswith(("{", "[{")):
+        return read_json_lines(source, text)
+    return read_csv(source, text, form, note)

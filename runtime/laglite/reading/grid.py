@@ -56,10 +56,12 @@ def on_grid(
     note: Note,
     *,
     zoned: bool,
+    most_steps: int | None = None,
 ) -> Grid:
     """Put values [rows, columns] on the grid of their wall-clock `times`; `rows` are for messages.
 
-    `zoned` says that the times' zone is known. Raises InputError, FrequencyError.
+    `zoned` says that the times' zone is known. Raises InputError, FrequencyError; also for more
+    than `most_steps`.
     """
     _check_rising(where, times, rows, zoned=zoned)
     try:
@@ -72,6 +74,11 @@ def on_grid(
         raise FrequencyError(
             f"{where}: {len(times)} rows span {span:,} steps of frequency {freq.alias!r}; "
             "is the frequency right?"
+        )
+    if most_steps is not None and span > most_steps:
+        raise InputError(
+            f"{where}: {len(times)} rows span {span:,} steps of frequency {freq.alias!r}, but "
+            f"{most_steps:,} can still be taken; send fewer rows, or check the times"
         )
     closest = int(np.diff(steps).min()) if len(times) > 2 else 1
     if closest > 1:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from laglite.errors import InputError
 from laglite.frequency import Frequency, parse_frequency
 from laglite.reading.columns import Columns, Note, choose_columns, series_columns
-from laglite.reading.files import read_table
+from laglite.reading.files import read_table, text_table
 from laglite.reading.grid import Grid, describe_frequencies, on_grid
 from laglite.reading.input_series import InputSeries
 from laglite.reading.parquet_files import parquet_outline, read_row_groups
 from laglite.reading.series_format import SERIES_FORMAT, from_series_format, is_series_format
 from laglite.reading.tables import Table, as_number, number_hint
+from laglite.reading.text_files import decode_text
 from laglite.reading.times import Times, read_times
 from laglite.time_zone import TimeZone
 
@@ -35,10 +36,31 @@ def read_series(path: str, columns: Columns, freq: str | None, note: Note) -> li
     FrequencyError.
     """
     given = None if freq is None else parse_frequency(freq)
-    table = read_table(path, columns.form, note)
+    return _any_series(read_table(path, columns.form, note), columns, given, note)
+
+
+def text_series(
+    source: str, raw: bytes, columns: Columns, freq: str | None, note: Note, most_values: int
+) -> list[InputSeries]:
+    """The series of CSV or JSON lines as they came, `source` being their name; see `read_series`.
+
+    Raises InputError, also for more than `most_values` values, those between far times included.
+    """
+    given = None if freq is None else parse_frequency(freq)
+    table = text_table(source, decode_text(source, raw), columns.form, note)
+    return _any_series(table, columns, given, note, most_values)
+
+
+def _any_series(
+    table: Table,
+    columns: Columns,
+    given: Frequency | None,
+    note: Note,
+    most_values: int | None = None,
+) -> list[InputSeries]:
     if is_series_format(table):
         return from_series_format(table, columns.covariates, given, note)
-    return table_series(table, columns, given, note)
+    return table_series(table, columns, given, note, most_values=most_values)
 
 
 def count_streamed(path: str) -> int:
@@ -56,12 +78,19 @@ def stream_series(path: str, columns: Columns, count: int) -> Iterator[list[Inpu
 
 
 def table_series(
-    table: Table, columns: Columns, given: Frequency | None, note: Note, *, sort: bool = False
+    table: Table,
+    columns: Columns,
+    given: Frequency | None,
+    note: Note,
+    *,
+    sort: bool = False,
+    most_values: int | None = None,
 ) -> list[InputSeries]:
     """The series of a long or wide table, in the order in which they appear.
 
     `given` is the frequency, None to infer it; with `sort` the rows of a series may come in any
-    order, otherwise one that goes back in time is refused. Raises InputError, FrequencyError.
+    order, otherwise one that goes back in time is refused. `most_values` are taken, missing ones
+    included. Raises InputError, FrequencyError.
     """
     chosen = choose_columns(table, columns, note)
     if chosen.form.wide:
@@ -81,8 +110,12 @@ def table_series(
             series += _split(items, cells[index], None, given, None)
             continue
         where = table.source if item is None else f"{table.source}, series {item!r}"
-        grid, zone = _regular(where, times, cells, rows, index, given, note, sort=sort)
+        most_steps = None if most_values is None else most_values // len(names)
+        grid, zone = _regular(
+            where, times, cells, rows, index, given, note, sort=sort, most_steps=most_steps
+        )
         grids.append(grid)
+        most_values = None if most_values is None else most_values - grid.values.size
         series += _split(items, grid.values, grid.start, grid.freq, zone)
     if grids and given is None:
         note(f"{table.source}: {describe_frequencies(grids)}")
@@ -99,6 +132,7 @@ def _regular(
     note: Note,
     *,
     sort: bool,
+    most_steps: int | None,
 ) -> tuple[Grid, TimeZone | None]:
     """The rows of one series on its grid, and the zone of the grid's times."""
     own = times.of(where, index, rows[index])
@@ -107,7 +141,9 @@ def _regular(
         index = index[order]
     clock = own.clock(given)
     zoned = own.offsets is not None
-    grid = on_grid(where, clock, cells[index], rows[index], given, note, zoned=zoned)
+    grid = on_grid(
+        where, clock, cells[index], rows[index], given, note, zoned=zoned, most_steps=most_steps
+    )
     return grid, own.zone_of(clock, grid.freq)
 
 

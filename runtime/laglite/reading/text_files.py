@@ -24,6 +24,7 @@ MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+GZIP = b"\x1f\x8b"
 OTHER_KINDS = {
     b"PAR1": "a Parquet file; give it the ending .parquet",
     b"PK\x03\x04": "a zip archive or an Excel workbook; save the sheet as CSV",
@@ -45,9 +46,9 @@ def read_text(path: str) -> tuple[str, str]:
                 raw = _read_within_memory(source, file)
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-    if raw.startswith(b"\x1f\x8b"):
+    if raw.startswith(GZIP):
         raw = _unpack(source, raw)
-    return source, _decode(source, raw)
+    return source, decode_text(source, raw)
 
 
 def _read_within_memory(source: str, file: IO[bytes], unpacked: str = "") -> bytes:
@@ -75,7 +76,8 @@ def _unpack(source: str, raw: bytes) -> bytes:
         raise InputError(f"{source}: a damaged or cut gzip file ({error})") from error
 
 
-def _decode(source: str, raw: bytes) -> str:
+def decode_text(source: str, raw: bytes) -> str:
+    """The text of a file's bytes: UTF-8, or what a byte order mark says. Raises InputError."""
     kind = next((kind for magic, kind in OTHER_KINDS.items() if raw.startswith(magic)), None)
     if kind is not None:
         raise InputError(f"{source}: is {kind}")

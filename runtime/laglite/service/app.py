@@ -1,0 +1,156 @@
+"""The application: endpoints behind the gate, and every error in one shape."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from laglite.errors import BackendError, LagliteError
+from laglite.forecaster import Forecaster
+from laglite.service import (
+    forecast_endpoints,
+    operations,
+    page,
+    stream_endpoints,
+    table_endpoint,
+)
+from laglite.service.gate import Gate
+from laglite.service.problems import (
+    BAD_REQUEST,
+    INTERNAL,
+    INVALID,
+    INVALID_JSON,
+    METHOD,
+    MOST_FAULTS,
+    OF_STATUS,
+    Fault,
+    Problem,
+    RefusalError,
+)
+from laglite.service.settings import Limits
+from laglite.service.state import ServiceState
+from laglite.version import __version__
+
+ROUTERS = tuple(
+    module.router
+    for module in (forecast_endpoints, stream_endpoints, table_endpoint, operations, page)
+)
+DESCRIPTION = (
+    "Probabilistic forecasts of series, streams and tables. Errors are problem+json (RFC 9457); "
+    "GET /models lists the models and the limits."
+)
+
+
+class Service(FastAPI):
+    """The service as an ASGI application."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description of the endpoints, with the shape of errors and the token."""
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            schemas = schema["components"]["schemas"]
+            reference = "#/components/schemas/{model}"
+            problem = Problem.model_json_schema(ref_template=reference)
+            schemas |= problem.pop("$defs") | {"Problem": problem}
+            if self.state.token is not None:
+                schema["components"]["securitySchemes"] = {
+                    "token": {"type": "http", "scheme": "bearer"}
+                }
+                schema["security"] = [{"token": []}]
+                for path in ("/health", "/health/live"):
+                    schema["paths"][path]["get"]["security"] = []
+        return self.openapi_schema or {}
+
+
+def create_app(
+    forecasters: Mapping[str, Forecaster],
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    precision: str = "fp32",
+) -> Service:
+    """The application that serves these models, the first by default. Raises InputError."""
+    state = ServiceState(forecasters, precision, limits or Limits())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with state.running():
+            yield
+
+    app = Service(
+        title="laglite",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.service, app.state.token = state, token
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(
+        Gate, limits=state.limits, admission=state.admission, metrics=state.metrics, token=token
+    )
+    app.add_exception_handler(RefusalError, _refused)
+    app.add_exception_handler(LagliteError, _not_forecast)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _not_http)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)
+    return error.response()
+
+
+async def _not_forecast(_: Request, error: Exception) -> Response:
+    """What the library refuses is the client's, but for a backend that fails."""
+    kind = INTERNAL if isinstance(error, BackendError) else INVALID
+    return RefusalError(kind, str(error)).response()
+
+
+async def _not_valid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        reason = found[0].get("ctx", {}).get("error", found[0]["msg"])
+        return RefusalError(INVALID_JSON, f"not valid JSON: {reason}").response()
+    faults = [Fault(field=_path(one["loc"]), detail=_reason(one)) for one in found[:MOST_FAULTS]]
+    first = faults[0]
+    return RefusalError(
+        INVALID, f"{first.field}: {first.detail}", field=first.field, errors=faults
+    ).response()
+
+
+def _path(location: tuple[str | int, ...]) -> str:
+    """`series.0.values.3` of a fault in the body, a parameter's name of any other."""
+    return ".".join(map(str, location[1:])) or str(location[0])
+
+
+def _reason(fault: Mapping[str, Any]) -> str:
+    """What is wrong, in the library's own words where they are its own."""
+    error = fault.get("ctx", {}).get("error")
+    return str(error) if isinstance(error, ValueError) else str(fault["msg"])
+
+
+async def _not_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    kind = OF_STATUS.get(error.status_code, BAD_REQUEST)
+    headers = dict(error.headers or {})
+    if kind is METHOD:  # the router names the methods of the first endpoint alone
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return RefusalError(kind, str(error.detail), headers=headers).response()
+
+
+def _methods(request: Request) -> set[str]:
+    """What all endpoints of a path take."""
+    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, Route)]
+    fitting = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
+    return {method for one in fitting for method in one.methods or ()}

@@ -1,0 +1,181 @@
+"""The gate: what every request passes before it is looked at, as ASGI.
+
+It counts, asks for the token, admits so many requests at a time, and reads bodies within their
+limits, so that no endpoint sees half a body or one that is too large. What fails unforeseen is
+logged, and answered as every other problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from laglite.service.metrics import Metrics
+from laglite.service.problems import (
+    INTERNAL,
+    TOO_LARGE,
+    TOO_SLOW,
+    UNAUTHORIZED,
+    RefusalError,
+    overloaded,
+)
+from laglite.service.settings import Limits
+
+LOG = logging.getLogger("laglite.service")
+OPEN_PATHS = frozenset({"/", "/health", "/health/live"})  # the page holds no data
+UNCOUNTED_PATHS = OPEN_PATHS | {"/metrics", "/models", "/openapi.json"}  # answered under any load
+
+
+class ClientGoneError(Exception):
+    """The connection ended before the whole body came."""
+
+
+@dataclass
+class Admission:
+    """How many requests are read, wait or are computed."""
+
+    most: int
+    admitted: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.admitted >= self.most
+
+
+class Gate:
+    """ASGI middleware around the service."""
+
+    def __init__(
+        self, app: ASGIApp, limits: Limits, admission: Admission, metrics: Metrics,
+        token: str | None,
+    ) -> None:  # fmt: skip
+        self._app, self._limits, self._admission, self._metrics = app, limits, admission, metrics
+        self._token = None if token is None else _digest(token.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, watched)
+        except RefusalError as refusal:
+            await refusal.response()(scope, receive, watched)
+        except ClientGoneError:
+            status = 499
+        except Exception:
+            LOG.exception("%r %r failed", scope["method"], scope["path"])
+            if status:
+                raise  # the answer has begun: only the connection can tell
+            fault = RefusalError(INTERNAL, "a fault of the service; its log says more")
+            await fault.response()(scope, receive, watched)
+        finally:
+            endpoint = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(endpoint, _method(scope), str(status)).inc()
+            self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - began)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, headers = scope["path"], Headers(scope=scope)
+        if path not in OPEN_PATHS:
+            self._check_token(headers)
+        if path in UNCOUNTED_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if self._admission.full:
+            raise overloaded(
+                f"{self._admission.most} requests are waiting, as many as this service admits"
+            )
+        self._admission.admitted += 1
+        try:
+            body = await self._read(headers, receive)
+            await self._app(scope, _replayed(body, receive), send)
+        finally:
+            self._admission.admitted -= 1
+
+    def _check_token(self, headers: Headers) -> None:
+        if self._token is None:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(_digest(given.strip().encode("latin-1")), self._token)
+        if scheme.lower() != "bearer" or not same:
+            raise RefusalError(
+                UNAUTHORIZED,
+                "send the header Authorization: Bearer TOKEN with this service's token",
+                headers={"WWW-Authenticate": 'Bearer realm="laglite"'},
+            )
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body. Raises RefusalError for one that is too large or too slow."""
+        announced = headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._limits.body:
+            raise self._too_large()
+        seconds = self._limits.body_seconds
+        try:
+            return await asyncio.wait_for(self._collect(receive), seconds)
+        except asyncio.TimeoutError:
+            raise RefusalError(
+                TOO_SLOW, f"the body did not arrive within {seconds:g} s", limit=seconds,
+                headers={"Connection": "close"},
+            ) from None  # fmt: skip
+
+    async def _collect(self, receive: Receive) -> bytes:
+        pieces, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            piece = message.get("body", b"")
+            size += len(piece)
+            if size > self._limits.body:
+                raise self._too_large()
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    def _too_large(self) -> RefusalError:
+        limit = self._limits.body
+        return RefusalError(
+            TOO_LARGE, f"the body is longer than {limit:,} bytes, this service's limit: send fewer "
+            "series or values at a time", limit=limit, headers={"Connection": "close"},
+        )  # fmt: skip
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """What gives the body once, and then whatever comes."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()
+
+
+def _method(scope: Scope) -> str:
+    """The method, for a label: clients may send any word."""
+    known = ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS")
+    return scope["method"] if scope["method"] in known else "other"

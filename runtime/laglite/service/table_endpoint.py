@@ -1,0 +1,110 @@
+"""`POST /table`: a file's text to series, by the reader of the command line."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from laglite.errors import InputError
+from laglite.frequency import format_timestamp, format_timestamps, timestamps
+from laglite.reading import Columns, InputSeries, TableForm, text_series
+from laglite.reading.text_files import GZIP
+from laglite.service.answers import as_json, numbers
+from laglite.service.problems import (
+    INVALID,
+    LIMIT,
+    MEDIA,
+    OVERLOADED,
+    TOO_LARGE,
+    TOO_SLOW,
+    UNAUTHORIZED,
+    RefusalError,
+    check_limit,
+    documented,
+)
+from laglite.service.requests import need_media
+from laglite.service.schemas import LONGEST_NAME, TableResponse, TableSeries
+from laglite.service.state import State
+
+MEDIA_TYPES = ("text/csv", "application/jsonl", "application/x-ndjson")
+EXAMPLE = "date,sales\n2024-01-01,11.2\n2024-01-02,12.9\n2024-01-03,\n2024-01-04,14.1\n"
+OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+
+Name = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)]
+router = APIRouter()
+
+
+@router.post(
+    "/table",
+    response_model=TableResponse,
+    responses=documented(
+        UNAUTHORIZED, TOO_SLOW, TOO_LARGE, MEDIA, INVALID, LIMIT, OVERLOADED
+    ),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"text/csv": {"example": EXAMPLE}},  # bytes need no schema
+        }
+    },
+    tags=["tables"],
+)  # fmt: skip
+async def table(
+    request: Request,
+    state: State,
+    name: Annotated[str, Query(max_length=LONGEST_NAME, description="For messages.")] = "table",
+    id_column: Name = None,
+    time_column: Name = None,
+    target_column: Name = None,
+    freq: Name = None,
+    time_zone: Name = None,
+    delimiter: Annotated[str | None, Query(pattern=r'^[^\r\n"]$')] = None,
+    decimal: Annotated[str | None, Query(pattern=r"^[.,]$")] = None,
+    wide: Annotated[bool, Query(description="Each column beside the times is a series.")] = False,
+) -> Response:
+    """Read CSV or JSON lines into series that /forecast takes, guessing columns and frequency.
+
+    The times of the series are those of their clock, without UTC offsets.
+    """
+    need_media(request, MEDIA_TYPES)
+    raw = await request.body()
+    for magic, kind in ((GZIP, "is packed by gzip"), (b"PAR1", "is a Parquet file")):
+        if raw.startswith(magic):
+            raise RefusalError(
+                MEDIA, f"{name}: {kind}; send text, as CSV or JSON lines", field="body"
+            )
+    form = TableForm(delimiter, decimal, wide, time_zone)
+    columns = Columns(id_column, time_column, target_column, form=form)
+
+    def call() -> Response:
+        notes: list[str] = []
+        try:
+            found = text_series(name, raw, columns, freq, notes.append, state.limits.table_values)
+        except InputError as error:
+            raise RefusalError(INVALID, as_parameters(str(error)), field="body") from error
+        check_limit("body", len(found), state.limits.series, "series")
+        longest = max(len(one.values) for one in found)
+        check_limit("body", longest, state.limits.values, "values in a series")
+        series = [_table_series(one) for one in found]
+        return as_json(TableResponse(series=series, notes=list(map(as_parameters, notes))))
+
+    return await state.tables_lane.run(call)
+
+
+def as_parameters(message: str) -> str:
+    """A message of the reader, with the names of the parameters for those of the options."""
+    return OPTION.sub(lambda found: found[1].replace("-", "_"), message)
+
+
+def _table_series(series: InputSeries) -> TableSeries:
+    start, freq, times = series.start, series.freq, None
+    if start is not None and freq is not None:
+        times = format_timestamps(timestamps(start, freq, 0, len(series.values)))
+    return TableSeries.model_construct(
+        id=series.item_id,
+        values=numbers(series.values),
+        start=None if start is None or freq is None else format_timestamp(start),
+        freq=None if freq is None else freq.alias,
+        timestamps=times,
+    )
