@@ -2,7 +2,7 @@
 
     python benchmarks/service_load.py --output FILE.json [--model base] [--seconds 15]
 
-Starts `laglite serve` on loopback. Requests arrive at random times (Poisson), whether or not those
+Starts `laglite serve` on loopback. Requests arrive at random times, whether or not those
 before have been answered, as from many clients; a latency counts from the moment at which the
 request was due. One request is one series of 512 hourly values, 24 steps, 100 paths. Every rate is
 measured with micro-batching and without it (a batch holds one request's draws). Saturation is the
@@ -41,7 +41,10 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Load:
-    """What came of one rate. Latencies are those of status 200, in milliseconds."""
+    """What came of one rate.
+
+    Latencies of status 200, and the service's processor time an answer, are in milliseconds.
+    """
 
     rate: float
     sent: int
@@ -51,6 +54,7 @@ class Load:
     p99: float
     statuses: dict[int, int]
     requests_a_batch: float
+    processor: float
 
 
 def bodies(count: int) -> list[bytes]:
@@ -83,33 +87,37 @@ async def send_at(
     return list(await asyncio.gather(*sending)), time.perf_counter() - began
 
 
-def batches(url: str) -> tuple[float, float]:
-    """Requests forecast so far, and in how many batches."""
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("laglite_batch_requests"))
-    return tuple(float(found[f"laglite_batch_requests_{name}"]) for name in ("sum", "count"))  # type: ignore[return-value]
+def counted(url: str) -> NDArray[np.float64]:
+    """Requests forecast so far, in how many batches, and the service's processor seconds."""
+    lines = httpx.get(f"{url}/metrics", timeout=PATIENCE).text.splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    names = (
+        "laglite_batch_requests_sum",
+        "laglite_batch_requests_count",
+        "process_cpu_seconds_total",
+    )
+    return np.array([float(found[name]) for name in names])
 
 
 def measure(url: str, rate: float, seconds: float) -> Load:
     """Requests at one rate for so long, and all their answers."""
     random = np.random.default_rng(round(1000 * rate))
-    due = random.exponential(1 / rate, int(2 * rate * seconds) + 20).cumsum()
-    due = due[due < seconds]
+    due = np.sort(random.uniform(0, seconds, round(rate * seconds)))
 
     async def run() -> tuple[list[tuple[int, float]], float]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits) as client:
             return await send_at(client, due, bodies(32))
 
-    before = batches(url)
+    before = counted(url)
     results, took = asyncio.run(run())
-    requests, count = (now - then for now, then in zip(batches(url), before, strict=True))
+    requests, batches, processor = counted(url) - before
     good = 1e3 * np.array([spent for status, spent in results if status == 200] or [np.nan])
     p50, p90, p99 = np.percentile(good, [50, 90, 99]).tolist()
     statuses = dict(sorted(Counter(status for status, _ in results).items()))
     load = Load(
         rate, len(due), statuses.get(200, 0) / max(took, seconds), p50, p90, p99, statuses,
-        requests / max(count, 1),
+        requests / max(batches, 1), 1e3 * processor / max(requests, 1),
     )  # fmt: skip
     click.echo(f"{rate:g} a second: p50 {p50:.0f} ms, p99 {p99:.0f} ms, {statuses}", err=True)
     return load
@@ -166,7 +174,7 @@ def to_markdown(content: dict[str, Any]) -> str:
     machine = content["machine"]
     head = (
         "| requests a second | answered a second | p50 ms | p90 ms | p99 ms | requests a batch | "
-        "statuses |"
+        "processor ms an answer | statuses |"
     )
 
     def row(load: dict[str, Any]) -> str:
@@ -174,7 +182,7 @@ def to_markdown(content: dict[str, Any]) -> str:
         return (
             f"| {load['rate']:.3g} | {load['answered_a_second']:.1f} | {load['p50']:,.0f} | "
             f"{load['p90']:,.0f} | {load['p99']:,.0f} | {load['requests_a_batch']:.1f} | "
-            f"{statuses} |"
+            f"{load['processor']:,.0f} | {statuses} |"
         )
 
     lines = [
@@ -186,7 +194,13 @@ def to_markdown(content: dict[str, Any]) -> str:
         f"values, {HORIZON} steps, {PATHS} paths, arriving at random for {content['seconds']:g} s.",
     ]
     for name, loads in content["curves"].items():
-        lines += ["", f"## {name.capitalize()}", "", head, "|---:|---:|---:|---:|---:|---:|---|"]
+        lines += [
+            "",
+            f"## {name.capitalize()}",
+            "",
+            head,
+            "|---:|---:|---:|---:|---:|---:|---:|---|",
+        ]
         lines += [row(load) for load in loads]
     lines += [
         "",
@@ -195,7 +209,7 @@ def to_markdown(content: dict[str, Any]) -> str:
         f"The last row is {OVERLOAD} times saturation at `--max-requests {SHORT_QUEUE}`.",
         "",
         head,
-        "|---:|---:|---:|---:|---:|---:|---|",
+        "|---:|---:|---:|---:|---:|---:|---:|---|",
         row(content["half"]),
         row(content["overload"]),
     ]
