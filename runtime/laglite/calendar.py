@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.frequency import (
+    EXACT_YEARS,
     PERIOD_MONTHS,
     TICK_MICROSECONDS,
     Frequency,
@@ -46,7 +47,7 @@ def calendar_features(
 def _period_labels(start: np.datetime64, freq: Frequency, first: int, count: int) -> Timestamps:
     """The time that stands for each period: datetime64[us] [count]."""
     steps = np.arange(first, first + count, dtype=np.int64)
-    check_years(start, freq, steps)
+    check_years(start, freq, steps, EXACT_YEARS)  # padding may lie before the year 1
     steps *= freq.multiple
     day = start.astype("datetime64[D]")
     labels: Timestamps

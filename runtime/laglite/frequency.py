@@ -26,7 +26,8 @@ TICK_MICROSECONDS = {
 }
 PERIOD_MONTHS = {"M": 1, "Q": 3, "Y": 12}
 YEAR_MICROSECONDS = 31_556_952_000_000
-LAST_YEAR = 9999  # of what Python and ISO text can say
+ISO_YEARS = (1, 9999)  # that Python and ISO text can say
+EXACT_YEARS = (-200_000, 200_000)  # well within what datetime64[us] can hold
 _TICKS = {"U": "us", "L": "ms", "S": "s", "T": "min", "H": "h", **{t: t for t in TICK_MICROSECONDS}}
 _PERIODS = {
     "M": "M", "ME": "M", "MS": "M",
@@ -141,7 +142,7 @@ def timestamps_at(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64
 
     Raises FrequencyError for times outside the years 1 to 9999.
     """
-    check_years(start, freq, steps)
+    check_years(start, freq, steps, ISO_YEARS)
     steps = steps * freq.multiple
     start = start.astype("datetime64[us]")
     if freq.unit in TICK_MICROSECONDS:
@@ -160,25 +161,29 @@ def timestamps_at(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64
     return stamps
 
 
-def check_years(start: np.datetime64, freq: Frequency, steps: NDArray[np.int64]) -> None:
-    """Raises FrequencyError for steps whose times leave the years 1 to 9999, and may overflow."""
-    year = 1970 + int(start.astype("datetime64[us]").astype(np.int64)) / YEAR_MICROSECONDS
-    years = freq.multiple * _step_years(freq)
+def check_years(
+    start: np.datetime64, freq: Frequency, steps: NDArray[np.int64], within: tuple[int, int]
+) -> None:
+    """Raises FrequencyError for steps whose times lie outside the years, and may overflow."""
+    first, last = within
+    low, high = np.array([first - 1970, last - 1969], "datetime64[Y]").astype("datetime64[us]")
+    origin = int(start.astype("datetime64[us]").astype(np.int64))
     for step in (int(steps.min(initial=0)), int(steps.max(initial=0))):
-        if not 1 <= year + step * years < LAST_YEAR + 1:
+        moment = origin + step * freq.multiple * _step_microseconds(freq)
+        if not int(low.astype(np.int64)) <= moment < int(high.astype(np.int64)):
             raise FrequencyError(
                 f"step {step:,} of frequency {freq.alias!r} from {format_timestamp(start)} lies "
-                f"outside the years 1 to {LAST_YEAR}; is the frequency right?"
+                f"outside the years {first} to {last}; is the frequency right?"
             )
 
 
-def _step_years(freq: Frequency) -> float:
-    """How many years a unit of a frequency takes."""
+def _step_microseconds(freq: Frequency) -> int:
+    """How long a unit of a frequency is, on average."""
     if freq.unit in PERIOD_MONTHS:
-        return PERIOD_MONTHS[freq.unit] / 12
-    days = {"B": 7 / 5, "W": 7.0}.get(freq.unit)
-    ticks = TICK_MICROSECONDS[freq.unit] if days is None else days * TICK_MICROSECONDS["D"]
-    return ticks / YEAR_MICROSECONDS
+        return PERIOD_MONTHS[freq.unit] * YEAR_MICROSECONDS // 12
+    day = TICK_MICROSECONDS["D"]
+    lengths = {**TICK_MICROSECONDS, "B": day * 7 // 5, "W": 7 * day}
+    return lengths[freq.unit]
 
 
 def _day_of_month(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from laglite.calendar import calendar_features
+from laglite.errors import FrequencyError
 from laglite.frequency import parse_frequency, timestamps
 
 ALIASES = [
@@ -139,3 +140,9 @@ def test_a_window_of_steps_is_a_part_of_the_whole() -> None:
     whole = features("2020-02-29 13:45", "h", -100, 200)
     np.testing.assert_array_equal(features("2020-02-29 13:45", "h", -40, 30), whole[60:90])
     assert features("2020-02-29 13:45", "h", 5, 0).shape == (0, 6)
+
+
+def test_padding_may_lie_before_the_year_1_but_not_beyond_what_time_can_hold() -> None:
+    assert np.abs(features("1950-01-01", "5YS", -800, 60)).max() <= 0.5
+    with pytest.raises(FrequencyError, match="outside the years -200000 to 200000"):
+        features("1950-01-01", "1000000D", -800, 60)

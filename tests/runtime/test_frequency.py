@@ -282,3 +282,12 @@ def test_times_outside_the_years_1_to_9999_are_refused(alias: str) -> None:
         timestamps(np.datetime64("2000-01-01"), freq, 0, 10_000)
     with pytest.raises(FrequencyError, match=r"step -10,000 .* outside the years"):
         timestamps(np.datetime64("2000-01-01"), freq, -10_000, 1)
+
+
+def test_the_last_moment_of_9999_is_a_time_and_the_next_is_not() -> None:
+    start, hours = np.datetime64("9999-12-31T20:00"), parse_frequency("h")
+    assert str(timestamps(start, hours, 3, 1)[0])[:16] == "9999-12-31T23:00"
+    with pytest.raises(FrequencyError, match="outside the years 1 to 9999"):
+        timestamps(start, hours, 0, 5)
+    with pytest.raises(FrequencyError, match="outside the years 1 to 9999"):
+        timestamps(np.datetime64("0001-01-01"), hours, -1, 1)

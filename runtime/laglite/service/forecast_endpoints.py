@@ -49,7 +49,8 @@ async def forecast(asked: ForecastRequest, state: State) -> Response:
     check_context(state.limits, "context", asked.context)
     check_positions(forecaster.spec, asked.context, asked.horizon)
     series = [
-        series_input(f"series.{place}", one, state.limits) for place, one in enumerate(asked.series)
+        series_input(f"series.{place}", one, asked.horizon, state.limits)
+        for place, one in enumerate(asked.series)
     ]
     seed = chosen_seed(asked.seed)
     key = BatchKey(name, asked.horizon, asked.samples, asked.context, asked.nonnegative)

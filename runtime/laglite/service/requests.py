@@ -18,6 +18,7 @@ from laglite.service.problems import INVALID, MEDIA, RefusalError, check_limit
 from laglite.service.schemas import LARGEST_SEED, Series
 from laglite.service.settings import Limits
 from laglite.spec import ModelSpec
+from laglite.tokens import TimeAxis
 
 
 def need_json(request: Request) -> None:
@@ -63,9 +64,14 @@ def check_positions(spec: ModelSpec, context: int | None, horizon: int) -> None:
         raise RefusalError(INVALID, str(error), field="horizon") from error
 
 
-def series_input(field: str, series: Series, limits: Limits) -> SeriesInput:
+def series_input(field: str, series: Series, horizon: int, limits: Limits) -> SeriesInput:
     """A checked series. Raises RefusalError that names `field`."""
     values = history(f"{field}.values", series.values, limits)
+    try:  # here, rather than after all series of a batch have been computed
+        if series.start is not None:
+            TimeAxis.of(series.start, series.freq).shifted(len(values) + horizon - 1)
+    except InputError as error:
+        raise RefusalError(INVALID, str(error), field=f"{field}.freq") from error
     return SeriesInput(values, series.start, series.freq, series.covariates, series.id)
 
 
