@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.blas_threads import one_blas_thread
+
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the regressors' mean square
 LONGEST_SHARE = 4  # lags up to a quarter of the history: the others leave too few rows
 FEWEST_ROWS = 8
@@ -78,7 +80,8 @@ def fit_regression(
     if len(moves) >= FEWEST_ROWS:
         earlier = [values[start - lag : len(values) - 1 - lag] for lag in lags[places]]
         regressors = np.stack([*earlier, np.zeros_like(current)]) - current
-        fit = _ridge(regressors[:, next_known], moves)
+        with one_blas_thread():
+            fit = _ridge(regressors[:, next_known], moves)
         if fit is not None:
             trust = _trust(np.abs(moves) - np.abs(moves - fit.left_out))
             weights[places] = trust * fit.weights[:-1]
