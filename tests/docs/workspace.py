@@ -67,7 +67,7 @@ def make_workspace(folder: Path) -> dict[str, str]:
     for file in (folder / "configs").glob("*.yaml"):
         _shorten(file)
     _write_series(folder)
-    (folder / "token").write_text("a secret of the documentation's tests\n")
+    (folder / "token").write_text("a-secret-of-the-tests\n")
     shutil.copy(GOLDEN / "lag_llama_tiny.ckpt", folder / "lag-llama.ckpt")
     export_bundle(
         LagLlama(SALES_MODEL), folder / "sales-model", name="sales", license_name="none", summary={}
