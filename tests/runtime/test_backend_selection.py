@@ -15,7 +15,7 @@ import pytest
 
 from laglite import Forecaster, backends
 from laglite.backends import cuda_driver, gpu_engines, open_backend, selection, tensorrt_native
-from laglite.backends.availability import Availability
+from laglite.backends.availability import TENSORRT_MODULES, Availability
 from laglite.backends.cuda_driver import Gpu
 from laglite.backends.library_errors import explain
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
@@ -298,7 +298,7 @@ def test_tensorrt_without_a_gpu_or_its_bindings_says_so(monkeypatch: pytest.Monk
 def test_tensorrt_that_is_not_installed_is_said_to_be_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in selection.TENSORRT_MODULES:
+    for name in TENSORRT_MODULES:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "laglite.backends.tensorrt_module", raising=False)
     monkeypatch.delattr(backends, "tensorrt_module", raising=False)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from laglite.errors import BackendError
 
+TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")  # the first that is there
+
 
 @dataclass(frozen=True)
 class Availability:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from laglite.backends.availability import Availability
+from laglite.backends.availability import TENSORRT_MODULES, Availability
 from laglite.backends.engine_files import were_compiled
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.onnxruntime_session import CPU, CUDA_PROVIDER, import_onnxruntime
@@ -17,7 +17,6 @@ from laglite.bundle import Bundle
 from laglite.errors import BackendError, InputError, MissingDependencyError
 
 BACKENDS = ("auto", "cpu", "cuda", "onnxruntime-tensorrt", "tensorrt")
-TENSORRT_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 CPU_PRECISIONS, GPU_PRECISIONS = ("int8",), ("fp16",)
 
 LOG = logging.getLogger("laglite")

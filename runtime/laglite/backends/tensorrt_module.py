@@ -10,18 +10,18 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from laglite.backends.availability import TENSORRT_MODULES
 from laglite.backends.engine_files import RTX
 from laglite.errors import BackendError, missing
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-NAMES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32", "BOOL": "bool"}
 
 
 def _module() -> ModuleType:
-    for name in NAMES:
+    for name in TENSORRT_MODULES:
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError:
