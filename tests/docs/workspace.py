@@ -1,7 +1,8 @@
 """A folder with what the pages' code blocks read, and the commands they call.
 
-Commands are the real ones, but for three that a test must not do in full: `pip install` and `make`
-only check what they are asked for, and training and timing are cut to a step or two.
+Commands are the real ones, but for what a test must not do in full: `pip install` and `make` only
+check what they are asked for, training and timing are cut to a step or two, and the MQTT broker is
+the test's.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ exec /usr/bin/make --dry-run --file {root}/Makefile --directory {root} "$@" >/de
 LAGLITE = """#!/bin/sh
 case "$1" in
   finetune) set -- "$@" --model nano --horizon 8 --steps 2 --batch 2 --samples 4 --threads 1 ;;
+  stream) case "$*" in *--mqtt*) set -- "$@" --mqtt "$BROKER" ;; esac ;;
   bench) set -- "$@" --horizon 8 --paths 10 --threads 1 --repeats 2 ;;
 esac
 exec {bin}/laglite "$@"

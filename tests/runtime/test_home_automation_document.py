@@ -57,7 +57,7 @@ def results() -> list[dict[str, Any]]:
 
 
 def test_the_commands_are_laglites() -> None:
-    (shell,) = [line for line in blocks("sh")[0].splitlines() if line.startswith("laglite")]
+    (shell,) = [line for line in blocks("sh") if line.startswith("laglite")]
     (unit,) = re.findall(r"ExecStart=(.*)", blocks("ini")[0])
     for line in (shell, unit):
         given = options(line)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -12,71 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from paho.mqtt import client as mqtt
 from paho.mqtt import publish
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from laglite import Forecaster, LagliteError
 from laglite.errors import BrokerError, InputError, MissingDependencyError
 from laglite.streaming.interruption import Interruption
 from laglite.streaming.mqtt_bridge import Broker, MqttBridge
 from laglite.streaming.session import OutputSettings, Session, StreamSettings
-
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
-with_broker = pytest.mark.skipif(
-    MOSQUITTO is None, reason="mosquitto is not installed (apt-get install mosquitto)"
-)
-PATIENCE = 60.0  # seconds until a test gives up
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"no {what} in {PATIENCE:g} s"
-        time.sleep(0.02)
-
-
-class Mosquitto:
-    """A broker that keeps its sessions on the disk."""
-
-    def __init__(self, folder: Path, *settings: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
-        self.file = folder / "mosquitto.conf"
-        lines = (
-            f"listener {self.port} 127.0.0.1",
-            "user root",
-            "persistence true",
-            f"persistence_location {folder}/",
-            "max_queued_messages 0",
-            *(settings or ("allow_anonymous true",)),
-        )
-        self.file.write_text("\n".join(lines) + "\n")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(
-            [str(MOSQUITTO), "-c", str(self.file)], stdout=quiet, stderr=quiet
-        )
-        wait_for(self._reachable, "broker")
-
-    def _reachable(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-            self.process = None
+from tests.mqtt_broker import PATIENCE, Mosquitto, Peer, wait_for, with_broker
 
 
 @pytest.fixture
@@ -87,45 +31,9 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     one.stop()
 
 
-class Peer:
-    """Whoever sends the values and reads the results, with a session of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.results: list[dict[str, Any]] = []
-        self.acknowledged = 0
-        self.subscribed = False
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = 3600
-        self.client = mqtt.Client(CallbackAPIVersion.VERSION2, "peer", protocol=mqtt.MQTTv5)
-        self.client.reconnect_delay_set(1, 1)
-        self.client.on_message = lambda _, __, message: self.results.append(
-            json.loads(message.payload)
-        )
-        self.client.on_publish = lambda *_: self._count()
-        self.client.on_connect = lambda client, *_: client.subscribe("load/forecast", 1)
-        self.client.on_subscribe = lambda *_: setattr(self, "subscribed", True)
-        self.client.connect("127.0.0.1", port, clean_start=False, properties=properties)
-        self.client.loop_start()
-        wait_for(lambda: self.subscribed, "subscription")
-
-    def _count(self) -> None:
-        self.acknowledged += 1
-
-    def send(self, values: list[float]) -> None:
-        for value in values:
-            self.client.publish("load", str(value), qos=1)
-
-    def values(self) -> set[float]:
-        return {one["y"] for one in self.results}
-
-    def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
-
-
 @pytest.fixture
 def peer(broker: Mosquitto) -> Iterator[Peer]:
-    one = Peer(broker.port)
+    one = Peer(broker.port, "load")
     yield one
     one.close()
 
