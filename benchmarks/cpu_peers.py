@@ -1,11 +1,13 @@
 """laglite beside what else one would forecast with on a CPU: the same series, horizon and deciles.
 
-    pip install chronos-forecasting statsforecast
+    pip install chronos-forecasting statsforecast darts
     python benchmarks/cpu_peers.py [--threads 2]
 
 - Chronos-Bolt tiny and small (chronos-forecasting), at the published sizes with random weights,
   which do not change how long a forecast takes;
-- AutoETS and AutoTheta (statsforecast), season 24, which fit anew for each series.
+- AutoETS and AutoTheta (statsforecast), season 24, which fit anew for each series;
+- ExponentialSmoothing of Darts with 100 simulated paths, and its regression on 48 lags with
+  conformal intervals, which fit anew as well.
 
 Hourly series of 512 values, 24 steps ahead, nine deciles: one series, and 64 at once, both without
 loading the model or importing. A peer that is not installed is left out, which the result says.
@@ -28,6 +30,7 @@ import click
 import numpy as np
 from bar_chart import save_bars
 from chronos_peer import BOLTS, bolt
+from darts_peer import DARTS, darts
 from numpy.typing import NDArray
 from result_files import write_results
 
@@ -100,6 +103,8 @@ def methods(threads: int) -> tuple[dict[str, Method], list[str]]:
     }
     for name in ("AutoTheta", "AutoETS"):
         makers[name] = lambda name=name: statistical(name, threads)  # type: ignore[misc]
+    for name in DARTS:
+        makers[name] = lambda name=name: darts(name, LEVELS, HORIZON, SEASON)  # type: ignore[misc]
     for name, make in makers.items():
         try:
             found[name] = make()
@@ -137,7 +142,7 @@ def markdown(results: dict[str, dict[str, float]], about: dict[str, Any]) -> str
     return "\n".join(lines) + "\n"
 
 
-PACKAGES = ("torch", "chronos-forecasting", "statsforecast")
+PACKAGES = ("torch", "chronos-forecasting", "statsforecast", "darts")
 
 
 @click.command()
