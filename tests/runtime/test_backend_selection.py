@@ -298,21 +298,21 @@ def test_tensorrt_without_a_gpu_or_its_bindings_says_so(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("tensorrt")
 @pytest.mark.parametrize(
-    ("name", "problem", "remedy"),
+    ("name", "remedy"),
     [
-        ("cudaErrorInsufficientDriver", "with cudaErrorInsufficientDriver (why)", "cuda-bindings<13"),
-        ("cudaErrorDevicesUnavailable", "with cudaErrorDevicesUnavailable (why)", "see in nvidia-smi"),
+        ("cudaErrorInsufficientDriver", "cuda-bindings<13"),
+        ("cudaErrorDevicesUnavailable", "see in nvidia-smi"),
     ],
 )
 def test_tensorrt_without_a_driver_for_its_bindings_says_what_cuda_says(
-    monkeypatch: pytest.MonkeyPatch, name: str, problem: str, remedy: str
+    monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
 ) -> None:
     def old() -> None:
         raise CudaError("cudaSetDevice", name, "why")
 
     monkeypatch.setattr(tensorrt_native, "Cuda", old)
     found = describe_tensorrt()
-    assert found.problem == f"CUDA: cudaSetDevice failed {problem}"
+    assert found.problem == f"CUDA: cudaSetDevice failed with {name} (why)"
     assert remedy in found.remedy
 
 

@@ -253,8 +253,8 @@ class OrtDevice:
         apart = float((np.abs(found - right) / np.maximum(1, np.abs(right))).max())
         if not apart <= allowed:
             raise BackendError(
-                f"backend {self._engine.backend!r} gives wrong numbers: its device step is {apart:g} "
-                "from the CPU's; update its libraries, or use backend 'cpu'"
+                f"backend {self._engine.backend!r} gives wrong numbers: its device step is "
+                f"{apart:g} from the CPU's; update its libraries, or use backend 'cpu'"
             )
 
     def free_bytes(self) -> int | None:
