@@ -82,12 +82,19 @@ class DeviceSampler:
         """What the device drew for each row."""
         drawn: dict[int, _Drawn] = {}
         for size, rows in self._parts(requests):
-            try:
-                found = self._decode(size, [requests[row] for row in rows])
-            except DeviceMemoryError as error:
-                raise self._too_large(size, error) from error
+            found = self._decode_alone(size, [requests[row] for row in rows])
             drawn.update(zip(rows, found, strict=True))
         return drawn
+
+    def _decode_alone(self, size: Capacity, requests: Sequence[PathRequest]) -> list[_Drawn]:
+        """`_decode`, and where there is no room, again without what is kept for other sizes."""
+        while True:
+            try:
+                return self._decode(size, requests)
+            except DeviceMemoryError as error:
+                if not self._kept:
+                    raise self._too_large(size, error) from error
+            self._kept.clear()  # here, where the error no longer holds what it could not fill
 
     def _parts(self, requests: Sequence[PathRequest]) -> Iterator[tuple[Capacity, list[int]]]:
         """Rows to decode together, and the size of the workspace for them.

@@ -20,12 +20,12 @@ from laglite.batch import Paths
 from laglite.bundle import open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError, CapacityError, LagliteError
+from laglite.errors import BackendError, CapacityError, DeviceMemoryError, LagliteError
 from laglite.randomness import IndependentNoise, LatticeNoise, Noise, path_uniforms
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode, known_features
 from laglite_train.model import LagLlama
-from tests.cpu_device import CpuDevice, CpuProgram, on_device
+from tests.cpu_device import CpuBuffer, CpuDevice, CpuProgram, on_device
 
 TIMES: dict[str, Any] = {"start": "2024-01-01", "freq": "h"}
 LENGTHS = (300, 90, 41, 40, 9, 1)
@@ -230,6 +230,40 @@ def test_the_size_not_used_for_longest_makes_room(
     for paths in (3, 4, 3, 5, 3, 4):
         device.predict(walks()[0], horizon=2, num_samples=paths)
     assert double.launches(PREFILL) == [3, 1, 1, 1]
+
+
+def test_what_is_kept_for_other_sizes_goes_where_there_is_no_room(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is counted beforehand, but only about."""
+    double = CpuDevice(small.bundle)
+    sampler = device_decoding.DeviceSampler(double, small.spec, 1)
+    wide, narrow = (requested(small.spec, walks()[0], paths, 4, even=False) for paths in (9, 5))
+    ((expected, _),) = sampler.sample([narrow])
+    sampler.sample([wide])
+    assert len(sampler._kept) == 2
+    allocate = double.allocate
+
+    def crowded(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        if sampler._kept:
+            raise DeviceMemoryError("full")
+        return allocate(shape, dtype)
+
+    monkeypatch.setattr(double, "allocate", crowded)
+    other = requested(small.spec, walks()[0], 7, 4, even=False)
+    ((samples, _),) = sampler.sample([other])
+    np.testing.assert_allclose(samples, by_host(small, other)[0], rtol=1e-4, atol=1e-4)
+    assert [size.paths for size in sampler._kept] == [7]
+
+    def full(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        raise DeviceMemoryError("full")
+
+    monkeypatch.setattr(double, "allocate", full)
+    with pytest.raises(DeviceMemoryError, match="1 series x 5 paths of .* need about .*: full"):
+        sampler.sample([narrow])
+    monkeypatch.undo()
+    ((samples, _),) = sampler.sample([narrow])
+    np.testing.assert_array_equal(samples, expected)
 
 
 def test_threads_share_a_device_and_get_their_own_forecasts(small: Forecaster) -> None:
