@@ -87,6 +87,22 @@ def test_a_stream_goes_on_as_on_the_cpu(bundle: Bundle) -> None:
     np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
+def test_prompts_for_tensorrt_begin_where_their_memory_does(bundle: Bundle) -> None:
+    """Which is aligned, as the addresses that it takes must be."""
+    together, apart = resident(bundle), resident(bundle)
+    apart._apart = True
+    random = np.random.default_rng(0)
+    tokens = random.standard_normal((3, 4, bundle.spec.num_features)).astype(np.float32)
+    cos, sin = np.ones((2, 4, bundle.spec.head_dim // 2), np.float32)
+    (found, prompts), (expected, rows) = (b.prefill(tokens, cos, sin) for b in (apart, together))
+    for name in bundle.spec.arguments:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+    for prompt in prompts:
+        assert all(each.address == each.value.data_ptr() for each in prompt.tensors.values())
+    assert rows[1].tensors["prompt_key_0"].address % 256
+    assert [prompt.tensors.keys() for prompt in prompts] == [row.tensors.keys() for row in rows]
+
+
 def test_decoders_of_one_prompt_do_not_touch_each_other(bundle: Bundle) -> None:
     """Two at once, one a step ahead of the other, against one alone."""
     backend, spec = resident(bundle), bundle.spec
