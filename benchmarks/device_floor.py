@@ -93,6 +93,7 @@ def _launch_seconds(device: str) -> float:
 
     if not device.startswith("cuda"):
         return _seconds(chain, device) / CHAIN
+    chain()  # what a first launch loads cannot be loaded while a graph is captured
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         chain()

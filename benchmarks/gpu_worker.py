@@ -148,7 +148,7 @@ def pytorch(task: Task) -> Call:
         quantiles = []
         for first in range(0, len(values), most):
             peer = Peer(model, values[first : first + most], task.context, horizon, task.paths)
-            with torch.autocast(device, torch.float16, enabled=half):
+            with torch.autocast(torch.device(device).type, torch.float16, enabled=half):
                 samples = peer.forecast(decode).cpu().numpy()
             shares = samples.reshape(-1, task.paths, horizon)
             for window, one in zip(peer.windows, shares, strict=True):

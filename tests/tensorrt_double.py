@@ -143,6 +143,8 @@ class Builder:
 
         def cache(content: bytes) -> Any:
             module.timings_given.append(content)
+            if content.strip(b"t"):
+                return None
             return SimpleNamespace(serialize=lambda: content + b"t")
 
         return SimpleNamespace(

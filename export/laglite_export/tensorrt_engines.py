@@ -122,7 +122,8 @@ def build_engine(
     config.clear_flag(trt.BuilderFlag.TF32)
     cache = None
     if tensorrt.FLAVOUR != RTX:  # which measures no kernels when it builds
-        cache = config.create_timing_cache(timings)
+        # None of bytes that are damaged: then the timings are measured anew.
+        cache = config.create_timing_cache(timings) or config.create_timing_cache(b"")
         config.set_timing_cache(cache, True)
     if fixed:
         _fix_shapes(network, largest)

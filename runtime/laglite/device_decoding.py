@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import threading
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,7 +21,7 @@ from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import CapacityError, DeviceMemoryError
+from laglite.errors import BackendError, CapacityError, DeviceMemoryError
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -30,6 +30,7 @@ Array = NDArray[np.float32]
 
 MOST_SERIES = 256  # in one launch
 SHARE = 0.8  # of the memory found free, for buffers and what the engine needs beside them
+MOST_NUMBERS = 2**31 - 1  # in one tensor: kernels of CUDA count them in 32 bits
 MOST_KEPT = 8  # workspaces; engines hold more for each than what is counted here
 # Sizes are rounded up to these multiples, and series to powers of two: programs are costly to make.
 CONTEXT_ROUND, STEPS_ROUND = 32, 8
@@ -38,13 +39,14 @@ CONTEXT_ROUND, STEPS_ROUND = 32, 8
 class DeviceSampler:
     """Draws on `device`, and keeps its buffers and programs for batches of a size seen before.
 
-    Threads may share it: the device serves one batch at a time.
+    Threads may share it: the device serves one batch at a time, on a thread of its own, since
+    onnxruntime captures a CUDA graph anew in each thread and keeps it until the session ends.
     """
 
     def __init__(self, device: Device, spec: ModelSpec, threads: int) -> None:
         """`threads` make the finer draws on the host."""
         self._device, self._spec, self._threads = device, spec, threads
-        self._lock = threading.Lock()
+        self._worker, self._process = ThreadPoolExecutor(1, "laglite-device"), os.getpid()
         self._kept: dict[Capacity, Workspace] = {}  # the last used last
         free = device.free_bytes()
         self._budget = None if free is None else int(SHARE * free)
@@ -61,14 +63,12 @@ class DeviceSampler:
         Raises CapacityError for more than the engine's fixed sizes, DeviceMemoryError, which says
         what would fit, and LagliteError for values that are not finite.
         """
-        drawn: dict[int, _Drawn] = {}
-        with self._lock:
-            for size, rows in self._parts(requests):
-                try:
-                    found = self._decode(size, [requests[row] for row in rows])
-                except DeviceMemoryError as error:
-                    raise self._too_large(size, error) from error
-                drawn.update(zip(rows, found, strict=True))
+        if os.getpid() != self._process:
+            raise BackendError(
+                "this process was forked from one that had the model on a device, which CUDA does "
+                "not support: load the model after the fork, or start processes by 'spawn'"
+            )
+        drawn = self._worker.submit(self._draw, requests).result()
 
         def finish(row: int) -> Paths:
             return _finish(self._spec, requests[row], drawn[row])
@@ -77,6 +77,24 @@ class DeviceSampler:
             return [finish(0)]
         with ThreadPoolExecutor(self._threads) as pool:
             return list(pool.map(finish, range(len(requests))))
+
+    def _draw(self, requests: Sequence[PathRequest]) -> dict[int, _Drawn]:
+        """What the device drew for each row."""
+        drawn: dict[int, _Drawn] = {}
+        for size, rows in self._parts(requests):
+            found = self._decode_alone(size, [requests[row] for row in rows])
+            drawn.update(zip(rows, found, strict=True))
+        return drawn
+
+    def _decode_alone(self, size: Capacity, requests: Sequence[PathRequest]) -> list[_Drawn]:
+        """`_decode`, and where there is no room, again without what is kept for other sizes."""
+        while True:
+            try:
+                return self._decode(size, requests)
+            except DeviceMemoryError as error:
+                if not self._kept:
+                    raise self._too_large(size, error) from error
+            self._kept.clear()  # here, where the error no longer holds what it could not fill
 
     def _parts(self, requests: Sequence[PathRequest]) -> Iterator[tuple[Capacity, list[int]]]:
         """Rows to decode together, and the size of the workspace for them.
@@ -113,7 +131,13 @@ class DeviceSampler:
                 context=-(-needed.context // CONTEXT_ROUND) * CONTEXT_ROUND,
                 steps=-(-needed.steps // STEPS_ROUND) * STEPS_ROUND,
             )
-            most = MOST_SERIES
+            most = min(MOST_SERIES, MOST_NUMBERS // largest_tensor(self._spec, rounded))
+            if most == 0:
+                raise CapacityError(
+                    f"{needed.paths:,} paths of {needed.context:,} prompt tokens and "
+                    f"{needed.steps:,} steps need a tensor of more than {MOST_NUMBERS:,} numbers, "
+                    "which CUDA's kernels cannot count; ask for fewer, or use backend 'cpu'"
+                )
             if self._budget is not None:
                 most = min(most, self._budget // series_bytes(self._spec, self._device, rounded))
             return dataclasses.replace(rounded, series=max(1, most))
@@ -149,6 +173,8 @@ class DeviceSampler:
             scaled[0] = first[row]
             own = arguments[: noise.horizon, :, row, : noise.paths].copy()
             own[0] = np.array([start[name][row] for name in spec.arguments])[:, None]
+            # The largest of a floor and what is not a number may be the floor on a device.
+            scaled[~np.isfinite(own).all(axis=1)] = np.nan
             found.append(_Drawn(scaled.T, own))
         # What is not finite would stay in the caches, and get into other series by a mask's zeros.
         if np.isfinite(values).all() and np.isfinite(arguments).all():
@@ -218,3 +244,11 @@ def series_bytes(spec: ModelSpec, device: Device, size: Capacity) -> int:
     prompt = size.context * (3 * spec.num_heads * (size.context + 1) + row)
     step = size.paths * (3 * spec.num_heads * (size.context + size.steps) + row + 3 * size.paths)
     return number * caches + 4 * (drawn + max(prompt, step))
+
+
+def largest_tensor(spec: ModelSpec, size: Capacity) -> int:
+    """Numbers in the largest tensor that holds one series of a batch."""
+    scores = spec.num_heads * size.context * (size.context + 1)
+    caches = spec.width * size.paths * size.steps
+    rows = max(spec.mlp_width, spec.num_heads * (size.context + size.steps), size.paths)
+    return max(scores, caches, size.paths * rows)

@@ -89,6 +89,19 @@ def test_timings_of_one_build_serve_the_next(compile_: Compile, double: TensorRt
     assert double.timings_given[3] == b"ttt"
 
 
+def test_damaged_timings_are_measured_anew(
+    compile_: Compile, double: TensorRtDouble, tmp_path: Path
+) -> None:
+    path = Path(compile_().stdout.strip())
+    (timings,) = (tmp_path / "cache" / "laglite" / "engines").glob("timings-*.cache")
+    timings.write_bytes(b"damaged")
+    del double.timings_given[:]
+    assert compile_("--rebuild").exit_code == 0
+    assert double.timings_given == [b"damaged", b"", b"t", b"tt"]
+    assert timings.read_bytes() == b"ttt"
+    assert path.is_dir()
+
+
 def test_engines_that_are_there_stay_unless_they_are_made_anew(
     compile_: Compile, double: TensorRtDouble
 ) -> None:

@@ -17,6 +17,7 @@ from laglite import Forecaster, backends
 from laglite.backends import cuda_driver, gpu_engines, open_backend, selection, tensorrt_native
 from laglite.backends.availability import TENSORRT_MODULES, Availability
 from laglite.backends.cuda_driver import Gpu
+from laglite.backends.cuda_memory import CudaError
 from laglite.backends.library_errors import explain
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from laglite.backends.onnxruntime_session import CPU_PROVIDER, Engine
@@ -293,6 +294,26 @@ def test_tensorrt_without_a_gpu_or_its_bindings_says_so(monkeypatch: pytest.Monk
     monkeypatch.setattr(cuda_driver, "find_gpu", lambda: fault)
     assert describe_tensorrt().problem == "the NVIDIA driver finds no GPU"
     assert describe_tensorrt().version == "tensorrt 10.3.0"
+
+
+@pytest.mark.usefixtures("tensorrt")
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("cudaErrorInsufficientDriver", "cuda-bindings<13"),
+        ("cudaErrorDevicesUnavailable", "see in nvidia-smi"),
+    ],
+)
+def test_tensorrt_without_a_driver_for_its_bindings_says_what_cuda_says(
+    monkeypatch: pytest.MonkeyPatch, name: str, remedy: str
+) -> None:
+    def old() -> None:
+        raise CudaError("cudaSetDevice", name, "why")
+
+    monkeypatch.setattr(tensorrt_native, "Cuda", old)
+    found = describe_tensorrt()
+    assert found.problem == f"CUDA: cudaSetDevice failed with {name} (why)"
+    assert remedy in found.remedy
 
 
 def test_tensorrt_that_is_not_installed_is_said_to_be_missing(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,12 +19,13 @@ from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.batch import Paths
 from laglite.bundle import open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
-from laglite.errors import BackendError, LagliteError
+from laglite.device_workspace import Workspace
+from laglite.errors import BackendError, CapacityError, DeviceMemoryError, LagliteError
 from laglite.randomness import IndependentNoise, LatticeNoise, Noise, path_uniforms
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode, known_features
 from laglite_train.model import LagLlama
-from tests.cpu_device import CpuDevice, on_device
+from tests.cpu_device import CpuBuffer, CpuDevice, CpuProgram, on_device
 
 TIMES: dict[str, Any] = {"start": "2024-01-01", "freq": "h"}
 LENGTHS = (300, 90, 41, 40, 9, 1)
@@ -229,6 +232,40 @@ def test_the_size_not_used_for_longest_makes_room(
     assert double.launches(PREFILL) == [3, 1, 1, 1]
 
 
+def test_what_is_kept_for_other_sizes_goes_where_there_is_no_room(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is counted beforehand, but only about."""
+    double = CpuDevice(small.bundle)
+    sampler = device_decoding.DeviceSampler(double, small.spec, 1)
+    wide, narrow = (requested(small.spec, walks()[0], paths, 4, even=False) for paths in (9, 5))
+    ((expected, _),) = sampler.sample([narrow])
+    sampler.sample([wide])
+    assert len(sampler._kept) == 2
+    allocate = double.allocate
+
+    def crowded(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        if sampler._kept:
+            raise DeviceMemoryError("full")
+        return allocate(shape, dtype)
+
+    monkeypatch.setattr(double, "allocate", crowded)
+    other = requested(small.spec, walks()[0], 7, 4, even=False)
+    ((samples, _),) = sampler.sample([other])
+    np.testing.assert_allclose(samples, by_host(small, other)[0], rtol=1e-4, atol=1e-4)
+    assert [size.paths for size in sampler._kept] == [7]
+
+    def full(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        raise DeviceMemoryError("full")
+
+    monkeypatch.setattr(double, "allocate", full)
+    with pytest.raises(DeviceMemoryError, match="1 series x 5 paths of .* need about .*: full"):
+        sampler.sample([narrow])
+    monkeypatch.undo()
+    ((samples, _),) = sampler.sample([narrow])
+    np.testing.assert_array_equal(samples, expected)
+
+
 def test_threads_share_a_device_and_get_their_own_forecasts(small: Forecaster) -> None:
     device, _ = on_device(small.bundle)
     series = walks()
@@ -242,6 +279,73 @@ def test_threads_share_a_device_and_get_their_own_forecasts(small: Forecaster) -
         together = list(pool.map(forecast, range(24)))
     for number, found in enumerate(together):
         np.testing.assert_array_equal(found.samples, forecast(number).samples)
+
+
+def test_all_launches_are_one_threads_whoever_asks(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph is captured anew, and kept, for every thread that launches it."""
+    launching: set[int] = set()
+    launch = CpuProgram.launch
+
+    def noted(self: CpuProgram) -> None:
+        launching.add(threading.get_ident())
+        launch(self)
+
+    monkeypatch.setattr(CpuProgram, "launch", noted)
+    device, _ = on_device(small.bundle)
+    for _ in range(3):
+        caller = threading.Thread(target=device.predict, args=(walks()[0],), kwargs={"horizon": 3})
+        caller.start()
+        caller.join()
+    device.predict(walks()[0], horizon=3)
+    assert len(launching) == 1
+    assert threading.get_ident() not in launching
+
+
+def test_a_forked_process_is_told_to_load_the_model_itself(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, double = on_device(small.bundle)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with pytest.raises(BackendError, match="load the model after the fork"):
+        device.predict(walks()[0], horizon=3)
+    assert double.programs == []
+
+
+def test_no_tensor_has_more_numbers_than_kernels_count(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small.spec
+    options: dict[str, Any] = {"horizon": 6, "num_samples": 30, "seed": 5, "refine": False}
+    one = device_decoding.largest_tensor(spec, Capacity(series=1, paths=30, context=32, steps=8))
+    assert one == 30 * 8 * spec.width  # keys of a layer
+    monkeypatch.setattr(device_decoding, "MOST_NUMBERS", 3 * one - 1)
+    device, double = on_device(small.bundle)
+    device.predict_batch(walks(), **options)
+    assert double.launches(PREFILL) == [3]  # two series at a time
+    monkeypatch.setattr(device_decoding, "MOST_NUMBERS", one - 1)
+    with pytest.raises(CapacityError, match=r"30 paths of \d+ prompt tokens and 6 steps need a"):
+        device.predict_batch(walks(), **options)
+
+
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_a_floor_in_the_place_of_what_is_not_a_number_is_refused(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch, nonnegative: bool
+) -> None:
+    """As a device's maximum may give it; the arguments then tell."""
+    decode = Workspace.decode
+
+    def floored(self: Workspace, *given: Any) -> Any:
+        values, arguments = decode(self, *given)
+        values[2], arguments[2] = 0.0, np.nan
+        return values, arguments
+
+    monkeypatch.setattr(Workspace, "decode", floored)
+    device, _ = on_device(small.bundle)
+    options: dict[str, Any] = {"horizon": 6, "num_samples": 5, "refine": False}
+    with pytest.raises(LagliteError, match="not finite"):
+        device.predict(walks()[0], nonnegative=nonnegative, **options)
 
 
 def requested(

@@ -27,6 +27,10 @@ TEXTS = {
         "the NVIDIA driver finds no GPU",
         "CUDA_VISIBLE_DEVICES",
     ),
+    f"{CALL}CUDA failure 3: initialization error{WHERE}": (
+        "CUDA cannot start in this process",
+        "after the fork",
+    ),
     f"{CALL}CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version{WHERE}": (
         "the NVIDIA driver is older than the CUDA libraries",
         "update the driver",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -17,6 +19,7 @@ from laglite.backends.device import DEVICE_STEP, PREFILL, Buffer, Capacity
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.onnxruntime_device import (
     CapturedProgram,
+    OrtBuffer,
     OrtDevice,
     allocate,
 )
@@ -82,6 +85,22 @@ def test_a_stream_goes_on_as_on_the_cpu(bundle: Bundle) -> None:
         stream = Forecaster(bundle, backend, 1).stream(history, **TIMES)
         scores.append([stream.update(value).log_prob for value in news])
     np.testing.assert_allclose(*scores, rtol=1e-5)
+
+
+def test_prompts_for_tensorrt_begin_where_their_memory_does(bundle: Bundle) -> None:
+    """Which is aligned, as the addresses that it takes must be."""
+    together, apart = resident(bundle), resident(bundle)
+    apart._apart = True
+    random = np.random.default_rng(0)
+    tokens = random.standard_normal((3, 4, bundle.spec.num_features)).astype(np.float32)
+    cos, sin = np.ones((2, 4, bundle.spec.head_dim // 2), np.float32)
+    (found, prompts), (expected, rows) = (b.prefill(tokens, cos, sin) for b in (apart, together))
+    for name in bundle.spec.arguments:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+    for prompt in prompts:
+        assert all(each.address == each.value.data_ptr() for each in prompt.tensors.values())
+    assert rows[1].tensors["prompt_key_0"].address % 256
+    assert [prompt.tensors.keys() for prompt in prompts] == [row.tensors.keys() for row in rows]
 
 
 def test_decoders_of_one_prompt_do_not_touch_each_other(bundle: Bundle) -> None:
@@ -239,6 +258,42 @@ def test_capturing_a_graph_does_not_run_it_more_often_than_launched() -> None:
     assert session.captured == {"1", "2"}
 
 
+def test_capturing_over_caches_copies_no_more_than_the_counter(
+    device: OrtDevice, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against launches without a graph; all paths at step 0, and again over what is left there."""
+    files = bundle.precision("fp32")
+    assert files.device_step is not None
+    session = open_session(files.device_step, ENGINE)
+    read: list[tuple[int, ...]] = []
+    reading = OrtBuffer.read
+
+    def noted(buffer: OrtBuffer) -> np.ndarray:
+        read.append(buffer.shape)
+        return reading(buffer)
+
+    monkeypatch.setattr(OrtBuffer, "read", noted)
+    made = device._made_up()
+    found = []
+    for kind in ("launched", "captured"):
+        buffers = {n: device.allocate(a.shape, str(a.dtype)) for n, a in made.items()}
+        program = onnxruntime_device.OrtProgram(session, ENGINE, buffers)
+        if kind == "captured":
+            program = CapturedProgram(CapturingSession(session), ENGINE, buffers, 1)
+        for _ in range(2):
+            for name, array in made.items():
+                if not name.startswith("suffix"):
+                    buffers[name].write(array)
+            read.clear()
+            program.launch()
+            program.launch()
+            assert set(read) <= {(1,)}
+            found.append({name: reading(buffers[name]) for name in ("values", "arguments")})
+    for other in found[1:]:
+        for name, array in other.items():
+            np.testing.assert_array_equal(array, found[0][name])
+
+
 SIZES = {
     "Expand": [1], "Pad": [1], "Range": [0, 1, 2], "Reshape": [1], "Slice": [1, 2, 3, 4],
     "Split": [1], "Squeeze": [1], "Tile": [1], "Unsqueeze": [1], "ConstantOfShape": [0],
@@ -347,9 +402,10 @@ def test_a_batch_that_does_not_fit_says_what_would(
 
 
 def test_without_cuda_graphs_a_device_goes_on_and_says_so(
-    bundle: Bundle, caplog: pytest.LogCaptureFixture
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The CPU's provider takes no graphs: it refuses the options that ask for one."""
+    monkeypatch.setattr(onnxruntime_device, "GRAPHS_FROM", (1, 0))
     engine = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu", captures=True)
     backend = OnnxRuntimeGpu(bundle, "fp32", engine)
     assert isinstance(backend.device, OrtDevice)
@@ -358,6 +414,40 @@ def test_without_cuda_graphs_a_device_goes_on_and_says_so(
     assert caplog.messages[0].endswith("it runs without CUDA graphs, which takes longer")
     assert OnnxRuntimeGpu(bundle, "fp32", engine, capture=False).device is not None
     assert len(caplog.messages) == 1
+
+
+def test_an_onnxruntime_whose_cuda_graphs_read_freed_memory_makes_none(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "laglite")
+    for version, said in (("1.30.0", 1), ("1.31.0", 0), ("1.40.0.dev20270101", 0)):
+        monkeypatch.setattr(onnxruntime, "__version__", version)
+        engine = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu", captures=True)
+        backend = OnnxRuntimeGpu(bundle, "fp32", engine)
+        assert isinstance(backend.device, OrtDevice)
+        refused = "onnxruntime 1.30.0 does not launch CUDA graphs rightly"
+        assert sum(refused in text for text in caplog.messages) == said
+        assert len(caplog.messages) == 1  # else the provider itself refuses
+        caplog.clear()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_device_step_that_gives_other_numbers_than_the_cpu_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """As if the second launch looked back on other values."""
+    launch = onnxruntime_device.OrtProgram.launch
+
+    def astray(self: onnxruntime_device.OrtProgram) -> None:
+        window = self._tensors.get("window")
+        if isinstance(window, OrtBuffer) and self._tensors["step"].value.numpy()[0] == 1:
+            window.write(window.read() + 0.5)
+        launch(self)
+
+    OnnxRuntimeGpu(bundle, precision, ENGINE)
+    monkeypatch.setattr(onnxruntime_device.OrtProgram, "launch", astray)
+    with pytest.raises(BackendError, match="'cuda' gives wrong numbers: its device step is"):
+        OnnxRuntimeGpu(bundle, precision, ENGINE)
 
 
 def test_a_step_that_runs_more_often_than_launched_is_refused(

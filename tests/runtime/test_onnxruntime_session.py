@@ -263,7 +263,9 @@ def test_an_unavailable_engine_is_not_opened(
         open_cuda(bundle, "fp32")
 
 
-@pytest.mark.parametrize(("precision", "half", "tf32"), [("fp32", "0", "0"), ("fp16", "1", None)])
+@pytest.mark.parametrize(
+    ("precision", "half", "tf32"), [("fp32", "False", "0"), ("fp16", "True", None)]
+)
 def test_engines_of_onnxruntime_are_kept_in_the_users_cache(
     wheel: FakeModule,
     bundle: Bundle,
@@ -288,6 +290,8 @@ def test_engines_of_onnxruntime_are_kept_in_the_users_cache(
     folder = tmp_path / "cache" / "laglite" / "onnxruntime-tensorrt"
     assert options["trt_engine_cache_path"] == str(folder)
     assert options["trt_fp16_enable"] == half
+    # Of other values onnxruntime says: "should be 'True' or 'False'".
+    assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "True"
     assert list(engine.providers) == [TENSORRT_PROVIDER, CUDA_PROVIDER]
     assert list(engine.plain().providers) == [CUDA_PROVIDER]
     assert folder.is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from laglite.bundle import open_bundle
 from laglite.cli import main
 from laglite.errors import BackendError, CapacityError
 from laglite.kv_cache import PromptCache
-from tests.cuda_double import CudaDouble
+from tests.cuda_double import CudaDouble, Error
 from tests.tensorrt_double import TensorRtDouble, install
 
 SERIES = [np.sin(np.arange(60 + 7 * row) / (3.0 + row)) * 10 + 40 * row for row in range(5)]
@@ -316,6 +317,20 @@ def test_memory_is_given_back(double: TensorRtDouble, compiled: Path, tiny_bundl
     assert double.cuda.used() > 0
     del forecaster
     assert double.cuda.used() == 0
+
+
+def test_memory_of_a_lost_device_goes_without_a_word(
+    double: TensorRtDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    cuda = Cuda()
+    buffer = CudaBuffer(CudaStream(cuda), (3, 2), "float16")
+    monkeypatch.setattr(double.cuda, "cudaFree", lambda address: (Error.cudaErrorInvalidValue,))
+    assert cuda.allocated == 12
+    del buffer
+    assert cuda.allocated == 0
+    assert said == []
 
 
 def test_a_buffer_keeps_what_is_written_and_begins_with_zeros(double: TensorRtDouble) -> None:

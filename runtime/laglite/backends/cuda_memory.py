@@ -5,6 +5,7 @@ The device is the one that CUDA calls 0; CUDA_VISIBLE_DEVICES chooses which that
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import weakref
@@ -61,6 +62,11 @@ class Cuda:
             return results[0]
         return tuple(results) if results else None
 
+    def give_back(self, name: str, handle: Any) -> None:
+        """A call that frees; what a lost device held is gone without it."""
+        with contextlib.suppress(CudaError):
+            self.call(name, handle)
+
     def free_bytes(self) -> int:
         free, _ = self.call("cudaMemGetInfo")
         return int(free)
@@ -76,7 +82,7 @@ class Memory:
 
 
 def _free(cuda: Cuda, address: int, size: int) -> None:
-    cuda.call("cudaFree", address)
+    cuda.give_back("cudaFree", address)
     cuda.allocated -= size
 
 
@@ -87,7 +93,7 @@ class CudaStream:
         self.cuda = cuda
         self.lock = threading.RLock()
         self.handle = cuda.call("cudaStreamCreateWithFlags", cuda.api.cudaStreamNonBlocking)
-        self._finalizer = weakref.finalize(self, cuda.call, "cudaStreamDestroy", self.handle)
+        self._finalizer = weakref.finalize(self, cuda.give_back, "cudaStreamDestroy", self.handle)
 
     def copy_rows(self, target: int, target_pitch: int, source: int, width: int, rows: int) -> None:
         """Copy `rows` rows of `width` bytes, side by side at `source`, to every `target_pitch`."""
@@ -112,11 +118,14 @@ class CudaGraph:
     """Captured work, launched with one call."""
 
     def __init__(self, stream: CudaStream, graph: Any) -> None:
-        call = stream.cuda.call
-        self._stream = stream
-        self._executable = call("cudaGraphInstantiate", graph, 0)
-        call("cudaGraphDestroy", graph)
-        self._finalizer = weakref.finalize(self, call, "cudaGraphExecDestroy", self._executable)
+        cuda, self._stream = stream.cuda, stream
+        try:
+            self._executable = cuda.call("cudaGraphInstantiate", graph, 0)
+        finally:
+            cuda.give_back("cudaGraphDestroy", graph)
+        self._finalizer = weakref.finalize(
+            self, cuda.give_back, "cudaGraphExecDestroy", self._executable
+        )
 
     def launch(self) -> None:
         self._stream.cuda.call("cudaGraphLaunch", self._executable, self._stream.handle)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 PREFILL, DEVICE_STEP = "prefill", "device_step"  # the graphs that programs are made of
 IN_PLACE = "next_"  # an output `next_x` is written into the buffer of the input `x`
+COUNTER = "step"  # the input of a device step that a launch moves on; all it writes lies after it
 FIELDS = {"series": "series", "paths": "paths", "context": "prompt tokens", "steps": "steps"}
 
 

@@ -40,11 +40,11 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str) -> OnnxRuntimeGpu:
             f"{folder}: engines cannot be kept there ({error.strerror}); "
             "set XDG_CACHE_HOME to a folder that can be written to"
         ) from error
-    options = {
-        "trt_fp16_enable": "1" if precision == "fp16" else "0",
-        "trt_engine_cache_enable": "1",
+    options = {  # onnxruntime takes these words alone, no 0 or 1
+        "trt_fp16_enable": str(precision == "fp16"),
+        "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(folder),
     }
     providers = {TENSORRT_PROVIDER: options, CUDA_PROVIDER: CUDA_OPTIONS}

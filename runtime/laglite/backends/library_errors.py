@@ -44,6 +44,11 @@ TABLE = [
         "see that nvidia-smi lists one, and that CUDA_VISIBLE_DEVICES does not hide it",
     ),
     (
+        r"CUDA failure 3: |CUDA_ERROR_NOT_INITIALIZED|cudaErrorInitializationError",
+        "CUDA cannot start in this process, as in one forked from another that used it",
+        "load the model after the fork, or start processes by 'spawn'",
+    ),
+    (
         r"CUDA failure 35: |driver version is insufficient|cudaErrorInsufficientDriver"
         r"|CUDA failure 804: ",
         "the NVIDIA driver is older than the CUDA libraries",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.cuda_driver import free_memory
-from laglite.backends.device import DEVICE_STEP, IN_PLACE, Capacity, gigabytes
+from laglite.backends.device import COUNTER, DEVICE_STEP, IN_PLACE, Capacity, gigabytes
 from laglite.backends.library_errors import NO_MEMORY, explain
 from laglite.backends.onnxruntime_session import CPU, Engine, import_onnxruntime, open_session
 from laglite.errors import BackendError, DeviceMemoryError
@@ -23,6 +23,9 @@ LOG = logging.getLogger("laglite")
 OrtInput = tuple[list[int | str], str]  # shape, with names for sizes that vary, and dtype
 SESSIONS = 4  # of unlike shapes, kept
 FEW = 3  # series, paths and steps of a rehearsal: room for a launch too many
+# Before, a CUDA graph's copies read the host's memory again at each launch, long after it was given
+# away (onnxruntime's pull requests 32120 and 32121): lags would be of other places, or crash.
+GRAPHS_FROM = (1, 31)
 DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -140,38 +143,48 @@ class CapturedProgram(OrtProgram):
         """`number`, from 1 on, is the graph's among those of the session."""
         super().__init__(session, engine, buffers)
         self._options.add_run_config_entry("gpu_graph_id", str(number))
-        names = [output.name for output in session.get_outputs()]
-        sources = {name.removeprefix(IN_PLACE) for name in names} - {*names}
-        self._changed = [buffers[name] for name in sorted(sources) if name in buffers]
+        self._counter = buffers.get(COUNTER)
         self._thread = threading.local()  # onnxruntime keeps captured graphs by thread
 
     def launch(self) -> None:
         """See `device.Program.launch`; returns when it is done."""
         if not hasattr(self._thread, "captured"):
-            # The run that captures runs the graph more than once: what it wrote is put back.
-            before = [buffer.read() for buffer in self._changed]
+            # The run that captures runs the graph more than once: the counter is put back. The rest
+            # lies at places that the launches from there on write again before they read them.
+            before = None if self._counter is None else self._counter.read()
             super().launch()
-            for buffer, array in zip(self._changed, before, strict=True):
-                buffer.write(array)
+            if self._counter is not None and before is not None:
+                self._counter.write(before)
             self._thread.captured = True
         super().launch()
 
 
 def open_device(
-    engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool
+    engine: Engine, graphs: Mapping[str, Path], cache_dtype: str, capture: bool, allowed: float
 ) -> OrtDevice:
     """A device that was tried out, without CUDA graphs where they cannot be captured.
 
-    Raises BackendError if the device step does not run either way.
+    `allowed` is how far arguments may be from those of the CPU, over 1 or their size. Raises
+    BackendError if the device step does not run either way.
     """
+    version = import_onnxruntime().__version__
+    if capture and engine.captures and tuple(map(int, version.split(".")[:2])) < GRAPHS_FROM:
+        LOG.info(
+            "backend %r: onnxruntime %s does not launch CUDA graphs rightly, so that it runs "
+            "without them, which takes longer; %d.%d does",
+            engine.backend,
+            version,
+            *GRAPHS_FROM,
+        )
+        capture = False
     device = OrtDevice(engine, graphs, cache_dtype, capture)
     try:
-        device.rehearse()
+        device.rehearse(allowed)
     except BackendError as error:
         if not device.captures:
             raise
         device = OrtDevice(engine, graphs, cache_dtype, capture=False)
-        device.rehearse()
+        device.rehearse(allowed)
         LOG.warning("%s; it runs without CUDA graphs, which takes longer", error)
     return device
 
@@ -212,21 +225,36 @@ class OrtDevice:
             return CapturedProgram(session, self._engine, buffers, number + 1)
         return OrtProgram(session, self._engine, buffers)
 
-    def rehearse(self) -> None:
-        """Launch a small device step over zeros.
+    def rehearse(self, allowed: float) -> None:
+        """Launch a small device step as often as it has steps, and run the same on the CPU.
 
-        Raises BackendError if it fails, or does not count as one step what was launched once.
+        Raises BackendError if it fails, does not count as one step what was launched once, or
+        gives arguments that are not within `allowed` of the CPU's, over 1 or their size.
         """
+        expected = self._made_up()
         buffers = {}
-        for name, (shape, dtype) in self._known(DEVICE_STEP).items():
-            few = tuple(FEW if isinstance(size, str) else size for size in shape)
-            buffers[name] = self.allocate(few, dtype)
-        self.program(DEVICE_STEP, buffers).launch()
-        counted = int(buffers["step"].read()[0])
-        if counted != 1:
+        for name, array in expected.items():
+            buffers[name] = self.allocate(array.shape, str(array.dtype))
+            buffers[name].write(array)
+        program = self.program(DEVICE_STEP, buffers)
+        cpu = open_session(self._graphs[DEVICE_STEP], CPU)
+        names = [output.name for output in cpu.get_outputs()]
+        for launched in range(1, FEW):
+            program.launch()
+            counted = int(buffers[COUNTER].read()[0]) - launched + 1
+            if counted != 1:
+                raise BackendError(
+                    f"backend {self._engine.backend!r}: one launch of the device step ran "
+                    f"{counted} times; use backend 'cpu'"
+                )
+            for name, array in zip(names, cpu.run(names, expected), strict=True):
+                expected[name.removeprefix(IN_PLACE)] = array
+        found, right = buffers["arguments"].read(), expected["arguments"]
+        apart = float((np.abs(found - right) / np.maximum(1, np.abs(right))).max())
+        if not apart <= allowed:
             raise BackendError(
-                f"backend {self._engine.backend!r}: one launch of the device step ran {counted} "
-                "times; use backend 'cpu'"
+                f"backend {self._engine.backend!r} gives wrong numbers: its device step is "
+                f"{apart:g} from the CPU's; update its libraries, or use backend 'cpu'"
             )
 
     def free_bytes(self) -> int | None:
@@ -246,6 +274,19 @@ class OrtDevice:
                 if (sizes.setdefault(size, length) if isinstance(size, str) else size) != length:
                     raise ValueError(f"graph {graph!r}: {name!r} is {actual}, not {shape}")
         return sizes
+
+    def _made_up(self) -> dict[str, NDArray[Any]]:
+        """Small inputs of a device step: lags of all kinds, else zeros for whole numbers."""
+        random = np.random.default_rng(0)
+        made: dict[str, NDArray[Any]] = {}
+        for name, (shape, dtype) in self._known(DEVICE_STEP).items():
+            few = tuple(FEW if isinstance(size, str) else size for size in shape)
+            # Below 0, as logarithms of uniforms are.
+            numbers = random.uniform(-0.9, -0.1, few)
+            made[name] = np.zeros(few, dtype) if dtype == "int64" else numbers.astype(dtype)
+        reach = made["window"].shape[-1] if "window" in made else 0
+        made["lags"][:] = np.arange(made["lags"].shape[-1]) % (reach + 1)
+        return made
 
     def _known(self, graph: str) -> dict[str, OrtInput]:
         """The graph's inputs by name, read without an engine."""

@@ -32,6 +32,7 @@ from laglite.backends.onnxruntime_session import (
     open_session,
     require_states,
 )
+from laglite.backends.probe import LOOSE
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, DeviceMemoryError
 from laglite.kv_cache import empty_prompts
@@ -64,16 +65,30 @@ class OnnxRuntimeGpu:
         self._step = open_session(files.step, engine)
         self._dtype = files.cache_dtype
         self._append = open_session(append_graph(self._spec, self._dtype), engine.plain())
+        # TensorRT takes multiples of 256 bytes as addresses, where a series' part need not begin.
+        self._apart = engine.provider == TENSORRT_PROVIDER
         self.device: Device | None = None
-        # TensorRT does not promise that an output may lie where an input does.
-        if files.device_step is not None and engine.provider != TENSORRT_PROVIDER:
+        # Nor does it promise that an output may lie where an input does.
+        if files.device_step is not None and not self._apart:
             graphs = {PREFILL: files.prefill, DEVICE_STEP: files.device_step}
-            self.device = open_device(engine, graphs, self._dtype, capture)
+            allowed = LOOSE * files.tolerance
+            self.device = open_device(engine, graphs, self._dtype, capture, allowed)
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
     ) -> tuple[dict[str, Array], list[ResidentPrompt]]:
-        """See `protocol.Backend.prefill`; prompts are encoded in one launch."""
+        """See `protocol.Backend.prefill`; in one launch, if caches may be parts of larger ones."""
+        if not self._apart:
+            return self._encode_prompts(tokens, cos, sin)
+        found = [self._encode_prompts(each[None], cos, sin) for each in tokens]
+        names = self._spec.arguments
+        arguments = {name: np.concatenate([given[name] for given, _ in found]) for name in names}
+        return arguments, [prompt for _, (prompt,) in found]
+
+    def _encode_prompts(
+        self, tokens: Array, cos: Array, sin: Array
+    ) -> tuple[dict[str, Array], list[ResidentPrompt]]:
+        """Prompts of one launch."""
         given = [output.name for output in self._prefill.get_outputs()]
         found = self._encode([name for name in given if name != HIDDEN], tokens, cos, sin)
         arguments = {name: found[f"param_{name}"].numpy() for name in self._spec.arguments}

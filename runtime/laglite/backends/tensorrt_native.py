@@ -18,7 +18,7 @@ from laglite.backends.engine_files import (
     find_engines,
     model_argument,
 )
-from laglite.backends.library_errors import Fault
+from laglite.backends.library_errors import Fault, explain
 from laglite.backends.tensorrt_device import TensorRtDevice
 from laglite.bundle import Bundle
 from laglite.errors import BackendError, CapacityError, MissingDependencyError
@@ -204,9 +204,12 @@ def describe_tensorrt() -> Availability:
         return Availability("tensorrt", version, gpu.problem, gpu.remedy)
     try:
         Cuda()
-    except (BackendError, MissingDependencyError) as error:
+    except MissingDependencyError as error:
         problem, _, remedy = str(error).partition(": ")
         return Availability("tensorrt", version, problem, remedy)
+    except BackendError as error:
+        problem, _, remedy = str(error).partition("; ")
+        return Availability("tensorrt", version, problem, remedy or explain(problem).remedy)
     return Availability("tensorrt", f"{version}, {gpu}")
 
 
