@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.errors import InputError, missing
 from laglite.forecast import quantile_label
 from laglite.forecast_table import LONG, TableLayout, Written, columns, has_times, row_times
@@ -29,10 +29,7 @@ def check_output(path: str | None, layout: TableLayout = LONG) -> None:
         raise InputError(
             f"{path}: a layout and interval columns are for tables ({', '.join(TABLES)}, or -)"
         )
-    if target.is_dir():
-        raise InputError(f"{path}: is a directory")
-    if not target.parent.is_dir():
-        raise InputError(f"{path}: the folder {target.parent} does not exist")
+    check_place(target)
     if ending == ".parquet":
         _pyarrow()
 

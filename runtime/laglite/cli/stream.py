@@ -14,6 +14,7 @@ from typing import BinaryIO
 import click
 import numpy as np
 
+from laglite.atomic_file import check_place
 from laglite.cli.forecast import parse_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning, StateError
@@ -160,8 +161,8 @@ def stream(
     was predicted of the value (cdf, log_prob, alarm) and quantiles of the next one.
     """
     _check_usage(every, horizon, replay, state_file, mqtt, topic)
-    if state_file is not None and not state_file.absolute().parent.is_dir():
-        raise InputError(f"{state_file}: the folder {state_file.parent} does not exist")
+    if state_file is not None:
+        check_place(state_file)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     history, freq = _opening(history_file, start, freq)
     settings = StreamSettings(
