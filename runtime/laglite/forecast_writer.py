@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ TABLES = (".csv", ".csv.gz", ".parquet")
 def check_output(path: str | None, layout: TableLayout = LONG) -> None:
     """Refuse an output that could not be written, before anything is computed."""
     if path is None or path == "-":
+        if sys.stdout is None:
+            raise InputError("standard output: is closed; give a file (--output)")
         return
     target = Path(path)
     ending = file_format(target)

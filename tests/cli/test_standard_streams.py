@@ -62,3 +62,30 @@ def test_other_faults_of_the_system_are_not_taken_for_those_of_the_output(
     monkeypatch.setattr("laglite.cli.info.info.callback", fail)
     result = CliRunner().invoke(main, ["info"])
     assert not isinstance(result.exception, SystemExit)
+
+
+def test_too_much_for_the_memory_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("laglite.cli.forecast.forecast.callback", fail)
+    result = CliRunner().invoke(main, ["forecast", "-", "--horizon", "2"])
+    assert (result.exit_code, result.stderr[:21]) == (1, "Error: out of memory;")
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "stream"),
+    [("forecast", "<&-", "input"), ("stream", "<&-", "input"), ("forecast", ">&-", "output"),
+     ("stream", ">&-", "output")],
+)  # fmt: skip
+def test_a_closed_standard_stream_is_one_message(
+    tiny_bundle: Path, command: str, closed: str, stream: str
+) -> None:
+    options = "- --horizon 2" if command == "forecast" else ""
+    run = f"{sys.executable} -m laglite {command} {options} --model {tiny_bundle} {closed}"
+    result = subprocess.run(
+        ["/bin/sh", "-c", run], input="1\n2\n", capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert f"Error: standard {stream}: is closed" in result.stderr
+    assert "Traceback" not in result.stderr

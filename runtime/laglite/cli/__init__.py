@@ -63,8 +63,11 @@ class LazyGroup(click.Group):
             if error.filename is None:
                 _drop_output()
             where = "standard output" if error.filename is None else error.filename
-            click.echo(f"Error: {where}: {error.strerror}", err=True)
-            sys.exit(1)
+            message = f"{where}: {error.strerror}"
+        except MemoryError:
+            message = "out of memory; ask for fewer sample paths, steps or tokens of context"
+        click.echo(f"Error: {message}", err=True)
+        sys.exit(1)
 
 
 def _drop_output() -> None:

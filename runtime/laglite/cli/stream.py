@@ -264,8 +264,8 @@ def _pump(
     replay: bool,
 ) -> None:
     """Lines of standard input to results, until its end, a signal, or a reader that has gone."""
-    if sys.stdin is None:
-        raise InputError("standard input: is closed")
+    if sys.stdin is None or sys.stdout is None:
+        raise InputError(f"standard {'input' if sys.stdin is None else 'output'}: is closed")
     lines = sys.stdin.buffer
     if replay:
         _leave_out(lines, session.counts.lines, interruption)
