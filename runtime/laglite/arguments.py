@@ -41,17 +41,15 @@ def as_history(
     Raises InputError for other shapes and types, infinite values, and nothing observed.
     """
     label = "target" if name is None else repr(name)
-    if isinstance(target, np.ma.MaskedArray):
-        target = np.ma.filled(target.astype(np.float64), np.nan)
     try:
-        values = np.asarray(target)
+        values = np.asanyarray(target)
         if values.dtype.kind == "O":  # such as a list with None for missing values
             values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{label}: values must be numbers, NaN where missing ({error})") from error
     if values.dtype.kind not in "fiu":
         raise InputError(f"{label}: values must be numbers, NaN where missing, not {values.dtype}")
-    values = values.astype(np.float64)
+    values = plain_floats(values)
     if values.ndim != 1:
         raise InputError(f"{label}: a series is 1-D, not of shape {values.shape}")
     if len(values) == 0:
@@ -63,6 +61,14 @@ def as_history(
     if np.isnan(values).all() and not may_be_missing:
         raise InputError(f"{label}: all {len(values)} values are missing")
     return values
+
+
+def plain_floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Numbers as plain float64, NaN where they are masked."""
+    floats = values.astype(np.float64)
+    if isinstance(floats, np.ma.MaskedArray):
+        return np.ma.filled(floats, np.nan)
+    return np.asarray(floats)
 
 
 def for_each(name: str, value: Any, count: int) -> Sequence[Any]:

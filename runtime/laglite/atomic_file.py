@@ -11,6 +11,21 @@ from pathlib import Path
 from laglite.errors import InputError
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place where `replacing` would fail, before anything is computed for it.
+
+    Raises InputError.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a directory")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist")
+        _temporary(path).unlink()
+    except OSError as error:  # a folder without permission, a name that is too long
+        raise _cannot_be_written(path, error) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it if the block succeeds, removed if not.
@@ -18,9 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises InputError if the place cannot be written.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _temporary(path)
         try:
             yield temporary
             # mkstemp's files are private; results get what a plain open() would give.
@@ -31,4 +44,15 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:  # a folder without permission, a full disk
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise _cannot_be_written(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    """A new empty file beside `path`."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    return Path(name)
+
+
+def _cannot_be_written(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror or error})")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.arguments import plain_floats
 from laglite.errors import InputError
 
 MOST_DEVIATIONS = 10.0
@@ -50,19 +51,17 @@ def as_covariates(covariates: Any, num: int, past: int, ahead: int) -> NDArray[n
         f"covariates: expected numbers of shape [{past + ahead}, {num}], a row for each of the "
         f"{past} values of the history and the {ahead} after it"
     )
-    if isinstance(covariates, np.ma.MaskedArray):
-        covariates = np.ma.filled(covariates.astype(np.float64), np.nan)
     try:
-        values = np.asarray(covariates)
+        values = np.asanyarray(covariates)
         if values.dtype.kind == "O":  # such as lists with None for missing values
             values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{expected}; {error}") from error
     if values.dtype.kind not in "fiub":
         raise InputError(f"{expected}; got {values.dtype}")
     if values.shape != (past + ahead, num):
         raise InputError(f"{expected}; got shape {list(values.shape)}")
-    values = values.astype(np.float64)
+    values = plain_floats(values)
     for wrong, fault in (
         (np.isinf(values), "is infinite"),
         (np.isnan(values) & (np.arange(past + ahead)[:, None] >= past), "is missing"),

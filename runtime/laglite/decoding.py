@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.backends.protocol import Arguments, Backend, Decoder, EncodedPrompt
-from laglite.errors import LagliteError
+from laglite.errors import LagliteError, naming
 from laglite.heads import HEADS
 from laglite.randomness import Noise
 from laglite.rope import rotary_tables
@@ -25,13 +25,14 @@ class PathRequest:
     """What one series' sample paths follow from.
 
     `known` [horizon - 1, calendar + covariates] belongs to the tokens of the forecast's own steps
-    (see `tokens.known_features`), `noise` decides the draws.
+    (see `tokens.known_features`), `noise` decides the draws. `series` is what errors call it.
     """
 
     prompt: Prompt
     known: Array
     noise: Noise
     nonnegative: bool
+    series: str | None = None
 
     @property
     def floor(self) -> float:
@@ -82,13 +83,14 @@ def sample_paths(
         return _decode(decoder, spec, request, prefilled.arguments, part, rotary)
 
     parts = noise.parts(shards)
-    if len(parts) == 1:
-        scaled, fine = run(parts[0])
-    else:
-        with ThreadPoolExecutor(len(parts)) as pool:
-            pieces, fine_pieces = zip(*pool.map(run, parts), strict=True)
-        scaled, fine = np.concatenate(pieces), np.concatenate(fine_pieces, axis=2)
-    return in_data_units(spec, request, scaled, fine)
+    with naming(request.series):
+        if len(parts) == 1:
+            scaled, fine = run(parts[0])
+        else:
+            with ThreadPoolExecutor(len(parts)) as pool:
+                pieces, fine_pieces = zip(*pool.map(run, parts), strict=True)
+            scaled, fine = np.concatenate(pieces), np.concatenate(fine_pieces, axis=2)
+        return in_data_units(spec, request, scaled, fine)
 
 
 def in_data_units(

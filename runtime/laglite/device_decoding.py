@@ -21,7 +21,7 @@ from laglite.backends.device import Capacity, Device, gigabytes
 from laglite.batch import Paths
 from laglite.decoding import PathRequest, fine_draws, in_data_units
 from laglite.device_workspace import Workspace
-from laglite.errors import BackendError, CapacityError, DeviceMemoryError
+from laglite.errors import BackendError, CapacityError, DeviceMemoryError, naming
 from laglite.heads import HEADS
 from laglite.rope import adapted_length
 from laglite.spec import ModelSpec
@@ -231,7 +231,8 @@ def _finish(spec: ModelSpec, request: PathRequest, drawn: _Drawn) -> Paths:
             arguments = dict(zip(spec.arguments, rows, strict=True))
             fine += fine_draws(spec, request, step, whole, arguments)
     shown = np.array(fine, np.float32).reshape(request.noise.horizon, -1, request.noise.paths)
-    return in_data_units(spec, request, drawn.scaled, shown)
+    with naming(request.series):
+        return in_data_units(spec, request, drawn.scaled, shown)
 
 
 def series_bytes(spec: ModelSpec, device: Device, size: Capacity) -> int:

@@ -1,5 +1,10 @@
 """The exceptions laglite raises: each names what was wrong, where, and what to do next."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LagliteError(Exception):
     """Base of every error that laglite raises on purpose."""
@@ -54,6 +59,17 @@ def missing(module: str, extra: str, purpose: str) -> MissingDependencyError:
     return MissingDependencyError(
         f"{purpose} needs {module}, which is not installed: pip install 'laglite[{extra}]'"
     )
+
+
+@contextmanager
+def naming(series: str | None) -> Iterator[None]:
+    """Put a series' name before what is wrong with it; None for a series without one."""
+    try:
+        yield
+    except LagliteError as error:
+        if series is None or isinstance(error, BackendError):  # which is no fault of the series
+            raise
+        raise type(error)(f"series {series}: {error}") from error
 
 
 class LagliteWarning(UserWarning):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.errors import InputError, missing
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -39,10 +39,7 @@ def check_picture(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path}: the ending must be .png, .svg or .pdf")
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    check_place(path)
     require_matplotlib()
 
 

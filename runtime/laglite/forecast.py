@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Forecast:
     """Sample paths of one series' future, and what is read off them.
 
@@ -108,7 +108,7 @@ class Forecast:
             raise InputError(f"coverage must be between 0 and 1, not {coverage!r}")
         return self.quantile((1 - coverage) / 2), self.quantile((1 + coverage) / 2)
 
-    def to_frame(self, quantiles: Sequence[float] = DEFAULT_QUANTILES) -> DataFrame:
+    def to_frame(self, quantiles: Sequence[float | str] = DEFAULT_QUANTILES) -> DataFrame:
         """A pandas DataFrame with a row a step: `mean` and a column for each quantile.
 
         The index holds the times, or step numbers from 1. Needs the `tables` extra.
@@ -119,7 +119,8 @@ class Forecast:
             raise missing("pandas", "tables", "Forecast.to_frame") from error
         index = self.index
         columns: dict[str, Any] = {"mean": self.mean}
-        columns.update({quantile_label(level): self.quantile(level) for level in quantiles})
+        levels = [parse_quantile(level) for level in quantiles]
+        columns.update({quantile_label(level): self.quantile(level) for level in levels})
         steps = np.arange(1, self.prediction_length + 1) if index is None else index
         frame: DataFrame = pd.DataFrame(columns, index=steps)
         return frame
@@ -135,7 +136,7 @@ class Forecast:
         return plot_forecast(self, history, ax=ax)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """Teacher-forced distributions of observed values, one for each, given all values before it.
 
@@ -160,7 +161,7 @@ def parse_quantile(q: float | str) -> float:
     """0.9, "0.9" and "p90" to 0.9. Raises InputError for anything outside [0, 1]."""
     try:
         level = float(q[1:]) / 100 if isinstance(q, str) and q.startswith("p") else float(q)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         level = np.nan
     if not 0 <= level <= 1:
         raise InputError(f"quantile {q!r} is not a number from 0 to 1, nor p0 to p100")

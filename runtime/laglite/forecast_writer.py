@@ -6,11 +6,12 @@ import csv
 import gzip
 import io
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.errors import InputError, missing
 from laglite.forecast import quantile_label
 from laglite.forecast_table import LONG, TableLayout, Written, columns, has_times, row_times
@@ -22,6 +23,8 @@ TABLES = (".csv", ".csv.gz", ".parquet")
 def check_output(path: str | None, layout: TableLayout = LONG) -> None:
     """Refuse an output that could not be written, before anything is computed."""
     if path is None or path == "-":
+        if sys.stdout is None:
+            raise InputError("standard output: is closed; give a file (--output)")
         return
     target = Path(path)
     ending = file_format(target)
@@ -29,10 +32,7 @@ def check_output(path: str | None, layout: TableLayout = LONG) -> None:
         raise InputError(
             f"{path}: a layout and interval columns are for tables ({', '.join(TABLES)}, or -)"
         )
-    if target.is_dir():
-        raise InputError(f"{path}: is a directory")
-    if not target.parent.is_dir():
-        raise InputError(f"{path}: the folder {target.parent} does not exist")
+    check_place(target)
     if ending == ".parquet":
         _pyarrow()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from laglite.batch import chunks, sample_many
 from laglite.bundle import Bundle, locate, open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.device_decoding import DeviceSampler
-from laglite.errors import InputError, LagliteError
+from laglite.errors import LagliteError, naming
 from laglite.forecast import DEFAULT_QUANTILES, Forecast, Score
 from laglite.frequency import timestamps
 from laglite.heads import HEADS
@@ -104,7 +103,14 @@ class Forecaster:
         seed = fresh_seed() if seed is None else as_seed(seed)
         series = _Series(history, axis, given, item_id)
         request = self._request(
-            series, horizon, context, num_samples, seed, nonnegative=nonnegative, refine=refine
+            series,
+            None if item_id is None else repr(item_id),
+            horizon,
+            context,
+            num_samples,
+            seed,
+            nonnegative=nonnegative,
+            refine=refine,
         )
         if self._on_device is not None:
             (paths,) = self._on_device.sample([request])
@@ -116,6 +122,7 @@ class Forecaster:
     def _request(
         self,
         series: _Series,
+        called: str | None,
         horizon: int,
         context: int,
         paths: int,
@@ -124,7 +131,10 @@ class Forecaster:
         nonnegative: bool,
         refine: bool,
     ) -> PathRequest:
-        """Encode a series; raises InputError if its window holds no value."""
+        """Encode a series; raises InputError if its window holds no value.
+
+        `called` is what errors call it.
+        """
         spec, history, axis = self.spec, series.history, series.axis
         prompt = encode(spec, history, axis, context, covariates=series.covariates)
         known = known_features(spec, axis, prompt.covariates, len(history), horizon - 1)
@@ -134,7 +144,7 @@ class Forecaster:
             noise = LatticeNoise(seed, prompt.window, horizon, paths, draws)
         else:
             noise = IndependentNoise(path_uniforms(seed, prompt.window, horizon, paths))
-        return PathRequest(prompt, known, noise, nonnegative)
+        return PathRequest(prompt, known, noise, nonnegative, called)
 
     def predict_batch(
         self,
@@ -169,9 +179,10 @@ class Forecaster:
         fresh = fresh_seed()
         seeds = [fresh if one is None else as_seed(one) for one in for_each("seed", seed, count)]
         context = prompt_length(self.spec, context_length, horizon)
+        called = [str(row) if one is None else repr(one) for row, one in enumerate(names)]
         series = []
         for row, target in enumerate(targets):
-            with _naming(names[row], row):
+            with naming(called[row]):
                 history = as_history(target)
                 axis = time_axis(self.spec, starts[row], freqs[row])
                 given = checked_covariates(self.bundle, known[row], len(history), horizon)
@@ -189,10 +200,11 @@ class Forecaster:
             for part in parts:
                 requests = []
                 for row in part:
-                    with _naming(names[row], row):
+                    with naming(called[row]):
                         requests.append(
                             self._request(
                                 series[row],
+                                called[row],
                                 horizon,
                                 context,
                                 num_samples,
@@ -359,16 +371,6 @@ class _Series:
         if start is not None and freq is not None:
             first = timestamps(start, freq, length, 1)[0]
         return Forecast(samples, first, freq, self.item_id, start, length, marginals=marginals)
-
-
-@contextmanager
-def _naming(item_id: str | None, row: int) -> Iterator[None]:
-    """Put the series' name before what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        name = row if item_id is None else repr(item_id)
-        raise InputError(f"series {name}: {error}") from error
 
 
 def available_cores() -> int:

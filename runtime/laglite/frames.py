@@ -14,7 +14,7 @@ from laglite.arguments import whole_number
 from laglite.errors import InputError
 from laglite.forecast import parse_quantile
 from laglite.forecast_run import SERIES_A_BATCH, forecast_series
-from laglite.forecast_table import ForecastSummary, columns, row_times
+from laglite.forecast_table import LONG, ForecastSummary, columns, row_times
 from laglite.frequency import parse_frequency
 from laglite.reading import Columns, TableForm, covariates_over
 from laglite.reading.parquet_files import arrow_table, import_pyarrow
@@ -58,6 +58,7 @@ def forecast_frame(
     frame = _known_frame(frame)
     present = frame.columns if _package(frame) in FRAME_PACKAGES else frame.column_names
     names = _find_columns([str(name) for name in present], names)
+    _check_names(names, levels)
     table = _to_arrow(frame, names)
     read = arrow_table(SOURCE, table, 0)
     form = TableForm(time_zone=names.time_zone)
@@ -97,6 +98,15 @@ def _find_columns(present: Sequence[str], names: FrameColumns) -> FrameColumns:
                 f"give {option}{index}"
             )
     return replace(names, item=item, time=time, target=str(target))
+
+
+def _check_names(names: FrameColumns, levels: Sequence[float]) -> None:
+    """Raises InputError for an id or a time that is called as a column of figures is."""
+    taken = next((name for name in (names.item, names.time) if name in LONG.figures(levels)), None)
+    if taken is not None:
+        raise InputError(
+            f"{SOURCE}: the forecasts have a column {taken!r} of their own; rename the frame's"
+        )
 
 
 def _present(present: Sequence[str], name: str | None, default: str) -> str | None:

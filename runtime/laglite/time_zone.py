@@ -59,6 +59,8 @@ def named_zone(name: str) -> tzinfo:
         sign, *parts = fixed.groups("0")
         hours, minutes, seconds = map(int, parts)
         ahead = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        if ahead >= timedelta(days=1):
+            raise InputError(f"UTC offset {name!r} is a day or more")
         return timezone(-ahead if sign == "-" else ahead)
     try:
         return ZoneInfo(name)

@@ -234,6 +234,7 @@ def test_replaying_less_than_the_state_has_seen_is_an_error(run: Run, state: Pat
     [
         (("--every", "5"), 2, "--every and --horizon go together"),
         (("--replay",), 2, "--replay needs --state"),
+        (("--history", "-"), 2, "--history -: the values come from there"),
         (("--mqtt", "localhost"), 2, "--mqtt and --topic go together"),
         (("--mqtt", "localhost:x", "--topic", "t"), 2, "is not HOST or HOST:PORT"),
         (("--quantiles", "0,0.5"), 2, "levels must lie between 0 and 1"),

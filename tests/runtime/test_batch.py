@@ -9,7 +9,7 @@ import pytest
 
 from laglite import Forecaster, batch
 from laglite.backends.protocol import Arguments
-from laglite.errors import InputError
+from laglite.errors import InputError, LagliteError
 from laglite.kv_cache import PromptCache
 from laglite.spec import ModelSpec
 
@@ -96,3 +96,19 @@ def test_chunks_hold_every_row_once_and_keep_to_the_memory_set_aside(
         assert size % threads == 0
         one = 8 * small_spec.num_layers * small_spec.width * (context + 1)
         assert size == threads or size * one <= batch.CACHE_BYTES
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_forecast_that_is_not_finite_names_its_series(tiny: Forecaster, threads: int) -> None:
+    forecaster = Forecaster(tiny.bundle, tiny.backend, threads)
+    series = [*ragged([40, 40]), np.tile([3.3e38, -3.3e38], 20), *ragged([7])]
+    with pytest.raises(LagliteError, match="^series 2: the model's forecast is not finite"):
+        forecaster.predict_batch(series, horizon=HORIZON, seed=1, **TIMES)
+    names = ["a", "b", "c", "d"]
+    with pytest.raises(LagliteError, match="^series 'c': the model's forecast is not finite"):
+        forecaster.predict_batch(series, horizon=HORIZON, seed=1, item_ids=names, **TIMES)
+    with pytest.raises(LagliteError, match="^the model's forecast is not finite"):
+        forecaster.predict(series[2], horizon=HORIZON, seed=1, **TIMES)
+    with pytest.raises(LagliteError, match="^series 'c': the model's forecast is not finite"):
+        forecaster.predict(series[2], horizon=HORIZON, seed=1, item_id="c", **TIMES)

@@ -61,6 +61,18 @@ def test_a_frame_has_a_row_a_step_and_a_column_a_quantile(forecast: Forecast) ->
     assert list(timeless.index) == [1, 2, 3, 4, 5]
 
 
+def test_a_frame_takes_levels_as_quantile_does(forecast: Forecast) -> None:
+    frame = forecast.to_frame(quantiles=("p10", "0.5"))
+    assert list(frame.columns) == ["mean", "0.1", "0.5"]
+    np.testing.assert_array_equal(frame["0.1"].to_numpy(), forecast.quantile(0.1))
+
+
+def test_forecasts_can_be_looked_for_and_counted(forecast: Forecast) -> None:
+    other = Forecast(SAMPLES, None, None)
+    assert forecast in [other, forecast]
+    assert len({forecast, other, forecast}) == 2
+
+
 @pytest.mark.parametrize(
     ("start", "months"),
     [

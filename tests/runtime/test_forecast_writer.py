@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.errors import InputError, MissingDependencyError
 from laglite.forecast import Forecast
 from laglite.forecast_writer import check_output, render_csv, write_forecasts
@@ -202,6 +202,24 @@ def test_an_interrupted_block_leaves_no_temporary_file_behind(
     with pytest.raises(error):
         write_and_fail()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG])
+def test_a_place_without_room_or_permission_is_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(**_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    for check in (check_place, lambda path: check_output(str(path))):
+        with pytest.raises(InputError, match=rf"out\.csv: cannot be written \({os.strerror(code)}"):
+            check(tmp_path / "out.csv")
+
+
+def test_the_check_of_a_place_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_place(tmp_path / "out.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_block_replaces_the_file_and_honours_the_umask(tmp_path: Path) -> None:

@@ -161,6 +161,10 @@ def test_without_times_there_is_no_index(tiny: Forecaster) -> None:
         ([1.0, object()], "values must be numbers"),
         ([1 + 2j], "values must be numbers"),
         ([True, False], "values must be numbers"),
+        ([10**400, 1], "values must be numbers"),
+        (np.ma.array(["a", "b"]), "values must be numbers"),
+        (np.ma.array([1 + 2j, 2]), "values must be numbers.*complex"),
+        (np.ma.array(np.array(["2024", "2025"], "M8[Y]")), "values must be numbers.*datetime"),
         (3.0, "a series is 1-D"),
     ],
 )

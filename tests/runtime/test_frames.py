@@ -322,3 +322,17 @@ def test_without_pyarrow_the_pip_command_is_named(
         MissingDependencyError, match=r"predict_df needs pyarrow.*laglite\[tables\]"
     ):
         tiny.predict_df(long_frame(), **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "option"),
+    [("unique_id", "mean", "id_column"), ("ds", "0.5", "timestamp_column")],
+)
+def test_a_name_that_the_result_needs_is_refused(
+    tiny: Forecaster, old: str, new: str, option: str
+) -> None:
+    frame = pd.DataFrame(
+        {"unique_id": "a", "ds": pd.date_range("2024-05-01", periods=9), "y": np.arange(9.0)}
+    ).rename(columns={old: new})
+    with pytest.raises(InputError, match=f"have a column '{new}' of their own"):
+        tiny.predict_df(frame, **OPTIONS, **{option: new})

@@ -88,3 +88,18 @@ def test_very_short_histories_give_forecasts_near_them(
 ) -> None:
     forecast = model.predict(history, horizon=5, seed=0)
     assert ((forecast.median > 0) & (forecast.median < 20)).all()
+
+
+@pytest.mark.parametrize("factor", [1e-5, 20.0])
+def test_units_within_the_advised_range_cost_little_accuracy(
+    model: Forecaster, births: np.ndarray, factor: float
+) -> None:
+    history, actual = births[:-HORIZON], births[-HORIZON:]
+    losses = []
+    for unit in (1.0, factor):
+        forecast = model.predict(
+            history * unit, horizon=HORIZON, start="1985-01-01", freq="D", seed=0
+        )
+        quantiles = np.array([forecast.quantile(float(level)) for level in LEVELS[:, 0]]) / unit
+        losses.append(quantile_loss(quantiles, actual))
+    assert losses[1] < 1.25 * losses[0]

@@ -156,6 +156,19 @@ def test_a_restored_stream_goes_on_to_the_last_bit(nano: Forecaster, cut: int) -
     assert restored.next_time == stream.next_time
 
 
+def test_a_gap_beyond_the_calendar_is_refused_and_changes_nothing(nano: Forecaster) -> None:
+    stream = nano.stream(daily(100), **TIMES)
+    before = stream.state()
+    with pytest.raises(InputError, match="outside the years 1 to 9999"):
+        stream.skip(10**9)
+    assert stream.state() == before
+
+
+def test_a_whole_number_that_no_float_holds_is_refused(nano: Forecaster) -> None:
+    with pytest.raises(InputError, match="beyond what float32 can hold"):
+        nano.stream(daily(100)).update(10**400)
+
+
 def test_reset_goes_back_to_the_opening_history(nano: Forecaster) -> None:
     values = daily(400)
     stream = nano.stream(values[:200], adaptive=True, **TIMES)

@@ -271,6 +271,37 @@ def test_json_lines_that_make_no_sense_are_refused_with_their_line(
         read(text, name="data.jsonl")
 
 
+HUGE = f"1{400 * '0'}"  # which JSON holds, and no float does
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f'{{"ds": "2024-05-01", "y": {HUGE}}}', "row 1, column 'y': infinite value"),
+        (
+            f'{{"item_id": "a", "start": "2024-05-01", "freq": "D", "target": [1, {HUGE}]}}',
+            r"row 1 \(a\): target must be a list of numbers",
+        ),
+        (r'{"unique_id": "\ud800", "y": 1}', "row 1: not valid JSON .*surrogates"),
+        (r'{"\ud800": 1}', "row 1: not valid JSON .*surrogates"),
+    ],
+)
+def test_json_that_is_no_number_or_text_is_refused(read: Read, line: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(line, name="data.jsonl")
+
+
+def test_escaped_pairs_of_json_are_text(read: Read) -> None:
+    series, _ = read('{"unique_id": "\\ud83d\\ude00", "y": 1}', name="data.jsonl")
+    assert series[0].item_id == "\U0001f600"
+
+
+def test_a_closed_standard_input_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="standard input: is closed"):
+        read_series("-", Columns(), None, lambda _: None)
+
+
 def test_a_json_list_is_refused_with_the_form_that_is_read(read: Read) -> None:
     with pytest.raises(InputError, match="one object a line"):
         read('[{"ds": "2024-05-01", "y": 1}]', name="data.json")

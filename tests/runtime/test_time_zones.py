@@ -204,3 +204,9 @@ def test_the_frequency_is_said_with_its_evidence(read: Read, times: Any, said: s
     _, notes = read(text(times, "%Y-%m-%d %H:%M:%S"))
     assert said in notes[-1]
     assert notes[-1].endswith(", from the timestamps")
+
+
+@pytest.mark.parametrize("zone", ["+24:00", "-99:99", "+9999"])
+def test_an_offset_of_a_day_or_more_is_refused(read: Read, zone: str) -> None:
+    with pytest.raises(InputError, match="is a day or more"):
+        read("ds,y\n2024-01-01,1\n", Columns(form=TableForm(time_zone=zone)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
+import os
+import sys
 from typing import Any
 
 import click
@@ -26,6 +29,7 @@ COMMANDS = {
     "train": "laglite_train.cli:train",
     "finetune": "laglite_export.finetune_cli:finetune",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of a disk behind standard output
 
 
 class LazyGroup(click.Group):
@@ -49,6 +53,26 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except LagliteError as error:
             raise click.ClickException(str(error)) from error
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.filename is None and error.errno not in FULL:
+                raise
+            if error.filename is None:
+                _drop_output()
+            where = "standard output" if error.filename is None else error.filename
+            message = f"{where}: {error.strerror}"
+        except MemoryError:
+            message = "out of memory; ask for fewer sample paths, steps or tokens of context"
+        click.echo(f"Error: {message}", err=True)
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what is left for standard output go nowhere: at the exit it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class _Notes(logging.Handler):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.backends import BACKENDS
 from laglite.benchmarking.environment import environment
 from laglite.benchmarking.operators import Operator, profile
@@ -124,8 +124,7 @@ def _check(output: Path | None, traces: Path | None) -> None:
     if output is not None:
         if output.suffix not in FORMATS:
             raise InputError(f"{output}: the ending must be {' or '.join(FORMATS)}")
-        if not output.parent.is_dir():
-            raise InputError(f"{output}: the folder {output.parent} does not exist")
+        check_place(output)
     if traces is not None:
         try:
             traces.mkdir(parents=True, exist_ok=True)

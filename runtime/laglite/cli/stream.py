@@ -14,6 +14,7 @@ from typing import BinaryIO
 import click
 import numpy as np
 
+from laglite.atomic_file import check_place
 from laglite.cli.forecast import parse_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning, StateError
@@ -159,9 +160,9 @@ def stream(
     A line is a number, or JSON such as {"ds": "2024-01-01 05:00", "y": 12.5}. Each result has what
     was predicted of the value (cdf, log_prob, alarm) and quantiles of the next one.
     """
-    _check_usage(every, horizon, replay, state_file, mqtt, topic)
-    if state_file is not None and not state_file.absolute().parent.is_dir():
-        raise InputError(f"{state_file}: the folder {state_file.parent} does not exist")
+    _check_usage(history_file, every, horizon, replay, state_file, mqtt, topic)
+    if state_file is not None:
+        check_place(state_file)
     forecaster = Forecaster.load(model, backend=backend, precision=precision, threads=threads)
     history, freq = _opening(history_file, start, freq)
     settings = StreamSettings(
@@ -198,6 +199,7 @@ def stream(
 
 
 def _check_usage(
+    history_file: str | None,
     every: int | None,
     horizon: int | None,
     replay: bool,
@@ -207,6 +209,7 @@ def _check_usage(
 ) -> None:
     """Options that need each other."""
     for wrong, message in (
+        (history_file == "-" and mqtt is None, "--history -: the values come from there"),
         ((every is None) != (horizon is None), "--every and --horizon go together"),
         (replay and state_file is None, "--replay needs --state"),
         (replay and mqtt is not None, "--replay is for standard input"),
@@ -261,6 +264,8 @@ def _pump(
     replay: bool,
 ) -> None:
     """Lines of standard input to results, until its end, a signal, or a reader that has gone."""
+    if sys.stdin is None or sys.stdout is None:
+        raise InputError(f"standard {'input' if sys.stdin is None else 'output'}: is closed")
     lines = sys.stdin.buffer
     if replay:
         _leave_out(lines, session.counts.lines, interruption)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.errors import InputError
 from laglite.evaluation.backtest import NAIVE, NAIVE_POINT, Backtest, relative_wql
 from laglite.evaluation.metrics import INTERVALS, Metrics
@@ -25,10 +25,7 @@ def check_report(path: Path) -> None:
     """Refuse an output that could not be written, before anything is computed."""
     if path.suffix not in FORMATS:
         raise InputError(f"{path}: the ending must be one of {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    check_place(path)
 
 
 def write_report(

@@ -42,6 +42,8 @@ def read_json_lines(source: str, text: str) -> Table:
 def _parse(source: str, number: int, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line, object_pairs_hook=_once_each)
+        if "\\u" in line:  # half of a pair of escapes is no text
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise InputError(f"{source}, row {number}: nested too deeply") from None
     except ValueError as error:

@@ -89,5 +89,5 @@ def _floats(cell: Any) -> NDArray[np.float64] | None:
     """A list of numbers, or of lists of one length; None for anything else."""
     try:
         return np.asarray(cell, np.float64) if isinstance(cell, list) else None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -97,7 +97,10 @@ def as_number(cell: Any, decimal: str = ".") -> float:
             raise ValueError(cell)  # thousands separators, which float() would take or misread
         if decimal == ",":
             cell = cell.replace(",", ".")
-    return float(cell)
+    try:
+        return float(cell)
+    except OverflowError:  # of a whole number in JSON
+        return math.inf
 
 
 def is_number(cell: Any, decimal: str = ".") -> bool:

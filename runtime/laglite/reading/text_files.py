@@ -38,6 +38,8 @@ def read_text(path: str) -> tuple[str, str]:
     UTF-8, or what a byte order mark says. Raises InputError, also for more than memory can hold.
     """
     source = "standard input" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise InputError(f"{source}: is closed")
     try:
         if path == "-":
             raw = _read_within_memory(source, sys.stdin.buffer)

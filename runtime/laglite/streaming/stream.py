@@ -183,9 +183,11 @@ class Stream:
         """Pass over steps whose values are missing.
 
         Each costs a token, as in `update(nan)`; where that would lead past a refresh, they enter
-        the history at once and it is encoded anew, so that a long gap costs one prompt.
+        the history at once and it is encoded anew, so that a long gap costs one prompt. Raises
+        InputError, and leaves the stream as it was, where that is beyond the year 9999.
         """
         steps, segment = whole_number("steps", steps), self._segment
+        self.axis.shifted(self._passed + steps)
         if segment is not None and segment.steps + steps < segment.length:
             for _ in range(steps):
                 self._take(math.nan)
@@ -342,6 +344,8 @@ def _checked(value: Any) -> float:
     """A value as float, NaN if missing. Raises InputError."""
     try:
         number = float(value)
+    except OverflowError:  # of a whole number
+        number = math.inf
     except (TypeError, ValueError) as error:
         raise InputError(f"a value must be a number, NaN where missing, not {value!r}") from error
     if abs(number) > FLOAT32_MAX:
