@@ -159,6 +159,16 @@ def test_update_is_fitting_on_all_values_so_far(daily: pd.Series, update_params:
     pd.testing.assert_series_equal(updated.predict(fh=FH), again.predict(fh=FH), check_freq=False)
 
 
+def test_the_frequency_is_kept_where_an_update_leaves_a_gap(nano: Forecaster) -> None:
+    y = series(pd.date_range("2020-02-12", periods=12, freq="B"))
+    updated = forecaster().fit(y[:2])
+    updated.update(y[10:])
+    holed = y.copy()
+    holed.iloc[2:10] = np.nan  # of a few rows, days would be guessed
+    own = nano.predict(holed.to_numpy(), horizon=3, start=y.index[0], freq="B", **OPTIONS)
+    np.testing.assert_array_equal(updated.predict(fh=[1, 3]), own.mean[[0, 2]])
+
+
 def test_values_after_the_cutoff_are_not_looked_at(daily: pd.Series) -> None:
     fitted = forecaster().fit(daily)
     cv = ExpandingWindowSplitter(fh=[1, 2], initial_window=100, step_length=100)

@@ -154,7 +154,9 @@ class LagLiteForecaster(BaseForecaster):
         index = history.index
         if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
             return _on_whole_numbers(index.to_numpy(), columns), None, None
-        freq = None if index.freq is None else parse_frequency(index.freqstr)
+        # A gap before an update leaves the index without one; the cutoff keeps it.
+        offset = self.cutoff.freq if index.freq is None else index.freq
+        freq = None if offset is None else parse_frequency(offset)
         stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
         times = stamps.tz_localize(None).to_numpy("datetime64[us]")
         zoned = stamps.tz is not None
