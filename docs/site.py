@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
+IMAGE = re.compile(r'<img src="([^"]*)" alt="([^"]*)" width="(\d+)">')
 OUTSIDE = ("benchmarks/results/*.*", "CHANGELOG.md", "CONTRIBUTING.md", "tests/golden/README.md")
 
 
@@ -21,5 +23,6 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links into and out of docs/ lead to where `on_files` puts things."""
+    """Links lead to where `on_files` puts things, those of pictures with a width too."""
+    markdown = IMAGE.sub(r'![\2](\1){width="\3"}', markdown)
     return markdown.replace("](../", "](").replace("](docs/", "](")

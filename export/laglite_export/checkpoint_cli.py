@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from laglite.cli.completion import complete_model
 from laglite.errors import InputError, missing
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_model)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 def checkpoint(model: str, output: Path, overwrite: bool) -> None:

@@ -19,6 +19,7 @@ from laglite.backends.engine_files import (
     model_argument,
 )
 from laglite.bundle import Bundle, locate, open_bundle
+from laglite.cli.completion import complete_model
 from laglite.cli.model_options import note
 from laglite.errors import BackendError
 
@@ -26,7 +27,7 @@ COUNT = click.IntRange(1)
 
 
 @click.command(name="compile")
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False),
     help=f"Folder for engines; by default ${FOLDER}, else the user's cache.",

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from laglite.cli.completion import complete_path
 from laglite.cli.evaluate import progress_bar
 from laglite.cli.evaluation_tables import dataset_table, print_table
 from laglite.cli.model_options import note
@@ -21,9 +22,17 @@ from laglite.reading import Columns, read_series
 
 @click.command()
 @click.option(
-    "--model", required=True, help="Checkpoint, bundle directory, or a shipped model's name."
+    "--model",
+    required=True,
+    shell_complete=complete_path,
+    help="Checkpoint, bundle directory, or a shipped model's name.",
 )
-@click.option("--data", required=True, help="CSV, JSON lines or Parquet file of series.")
+@click.option(
+    "--data",
+    required=True,
+    shell_complete=complete_path,
+    help="CSV, JSON lines or Parquet file of series.",
+)
 @click.option("--horizon", required=True, type=click.IntRange(1), help="Steps ahead.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Bundle directory.")
 @click.option(
@@ -57,7 +66,13 @@ from laglite.reading import Columns, read_series
     "--freeze", metavar="none|head|last-K", default="none", show_default=True,
     help="What is trained: none frozen, the head alone, or the last K blocks and the head.",
 )  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of training windows and sample paths.",
+)
 @click.option("--samples", type=click.IntRange(1), default=100, show_default=True,
               help="Sample paths when measuring.")  # fmt: skip
 @click.option(

@@ -84,8 +84,11 @@ def locate(model: str | Path | None) -> Path:
 
 
 def manifest_digest(path: Path) -> str:
-    """The sha256 (hex) of a bundle's manifest, which holds those of all its files."""
-    return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    """The sha256 (hex) of a bundle's manifest, which holds those of all its files.
+
+    Raises BundleError if it cannot be read.
+    """
+    return hashlib.sha256(_manifest_bytes(path)).hexdigest()
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -127,10 +130,9 @@ def open_bundle(path: Path) -> Bundle:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
+    content = _manifest_bytes(path)
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read; is {path} a laglite bundle?") from error
+        manifest: dict[str, Any] = json.loads(content.decode())
     except ValueError as error:
         raise BundleError(f"{file}: not valid JSON ({error}); export the bundle again") from error
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
@@ -144,6 +146,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if version < 1:
         raise BundleError(f"{file}: schema version {version} does not exist")
     return manifest
+
+
+def _manifest_bytes(path: Path) -> bytes:
+    file = path / MANIFEST
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: cannot be read; is {path} a laglite bundle?") from error
 
 
 def _check_file(root: Path, name: str, size: int, sha256: str) -> None:

@@ -49,10 +49,12 @@ class Forecast:
 
     @property
     def num_samples(self) -> int:
+        """How many sample paths there are."""
         return len(self.samples)
 
     @property
     def prediction_length(self) -> int:
+        """How many steps are forecast: the horizon."""
         return int(self.samples.shape[1])
 
     @property

@@ -308,10 +308,11 @@ class Forecaster:
     ) -> NDArray[np.float32]:
         """The network's states behind the last values of `target`, float32 [tokens, width].
 
-        A row for each of the last `context_length` values, fewer where the history is shorter:
-        what the network knows after that value, of which the head makes the distribution of the
-        next one. `covariates` [len(target) + 1, num_covariates] reach that next value; the rest is
-        as in `predict`. Raises InputError, and BackendError for a bundle of an older laglite.
+        A row for each of the last `context_length` values, fewer where the history is shorter and
+        the model does not pad it: what the network knows after that value, of which the head makes
+        the distribution of the next one. `covariates` [len(target) + 1, num_covariates] reach that
+        next value; the rest is as in `predict`. Raises InputError, and BackendError for a bundle
+        of an older laglite.
         """
         history = as_history(target)
         context = prompt_length(self.spec, context_length, 1)

@@ -217,8 +217,14 @@ def test_arguments_that_cannot_be_followed_are_gluonts_user_errors(
         LagLitePredictor(10, backend="gpu")
     with pytest.raises(GluonTSUserError, match="predict takes num_samples alone, not lead_time"):
         list(predictor.predict([], lead_time=2))
+    with pytest.raises(GluonTSUserError, match="seed must be a whole number, not 1.5"):
+        LagLitePredictor(10, seed=1.5)
+    with pytest.raises(GluonTSUserError, match="num_samples must be a whole number.*not 0"):
+        list(predictor.predict([], num_samples=0))
     with pytest.raises(BundleError, match="nowhere: neither a model directory nor"):
         LagLitePredictor(10, "nowhere")
+    with pytest.raises(BundleError, match="manifest.json: cannot be read; is .* a laglite bundle"):
+        LagLitePredictor(10, Path(__file__).parent)
 
 
 def test_a_shipped_model_is_serialised_by_its_name(
@@ -248,6 +254,41 @@ def test_a_bundle_is_serialised_with_the_predictor(
     (moved / "laglite.json").unlink()
     with pytest.raises(GluonTSUserError, match=r"laglite.json: cannot be read"):
         Predictor.deserialize(moved)
+
+
+def test_a_predictor_is_serialised_again_to_the_same_folder(
+    with_few_positions: Path, tmp_path: Path
+) -> None:
+    predictor = LagLitePredictor(np.int64(4), with_few_positions, seed=np.int64(1), threads=1)
+    predictor.serialize(tmp_path)
+    predictor.serialize(tmp_path)
+    Predictor.deserialize(tmp_path).serialize(tmp_path)
+    entry = {"start": START, "target": np.arange(50.0)}
+    (found,) = Predictor.deserialize(tmp_path).predict([entry])
+    (expected,) = predictor.predict([entry])
+    np.testing.assert_array_equal(found.samples, expected.samples)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_a_damaged_file_of_arguments_is_a_gluonts_user_error(
+    predictor: LagLitePredictor, tmp_path: Path, content: str
+) -> None:
+    predictor.serialize(tmp_path)
+    (tmp_path / "laglite.json").write_text(content)
+    with pytest.raises(GluonTSUserError, match=r"laglite.json: cannot be read"):
+        Predictor.deserialize(tmp_path)
+
+
+def test_a_pickled_predictor_forecasts_alike_wherever_it_is_opened(
+    with_few_positions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(with_few_positions.parent)
+    predictor = LagLitePredictor(4, with_few_positions.name, num_samples=6, seed=1, threads=1)
+    pickled = pickle.dumps(predictor)
+    monkeypatch.chdir("/")
+    entry = {"start": START, "target": np.arange(50.0)}
+    (found,), (expected,) = pickle.loads(pickled).predict([entry]), predictor.predict([entry])
+    np.testing.assert_array_equal(found.samples, expected.samples)
 
 
 def test_worker_processes_of_gluonts_forecast_alike(

@@ -91,6 +91,26 @@ def test_forecasts_are_laglites_for_every_kind_of_index(nano: Forecaster, kind: 
     np.testing.assert_allclose(interval["upper"], high[places], rtol=1e-6)
 
 
+@pytest.mark.parametrize("first", ["2020-03-20", "2020-10-20"])
+@pytest.mark.parametrize("freq", ["h", "D"])
+def test_hours_run_on_and_days_follow_the_clock_where_a_zone_changes_it(
+    nano: Forecaster, first: str, freq: str
+) -> None:
+    y = series(pd.date_range(first, periods=250, freq=freq, tz="Europe/Berlin"))
+    frame = y.rename_axis("ds").rename("y").reset_index()
+    own = nano.predict_df(frame, horizon=5, freq=freq, quantiles=[0.1], **OPTIONS)
+    fitted = forecaster().fit(y)
+    np.testing.assert_array_equal(fitted.predict(fh=FH), own["mean"][[0, 2, 4]])
+    low = fitted.predict_quantiles(fh=FH, alpha=[0.1])["load", 0.1]
+    np.testing.assert_array_equal(low, own["0.1"][[0, 2, 4]])
+
+
+def test_a_horizon_may_be_time_differences(daily: pd.Series) -> None:
+    fitted = forecaster().fit(daily)
+    found = fitted.predict(fh=pd.to_timedelta(FH, unit="D"))
+    pd.testing.assert_series_equal(found, fitted.predict(fh=FH), check_freq=False)
+
+
 @pytest.mark.parametrize("kind", ["days", "weeks", "numbers"])
 def test_a_gap_in_the_index_is_missing_values(nano: Forecaster, kind: str) -> None:
     index = INDICES[kind]
@@ -137,6 +157,16 @@ def test_update_is_fitting_on_all_values_so_far(daily: pd.Series, update_params:
     assert updated.cutoff[0] == daily.index[249]
     assert not before.equals(updated.predict(fh=FH))
     pd.testing.assert_series_equal(updated.predict(fh=FH), again.predict(fh=FH), check_freq=False)
+
+
+def test_the_frequency_is_kept_where_an_update_leaves_a_gap(nano: Forecaster) -> None:
+    y = series(pd.date_range("2020-02-12", periods=12, freq="B"))
+    updated = forecaster().fit(y[:2])
+    updated.update(y[10:])
+    holed = y.copy()
+    holed.iloc[2:10] = np.nan  # of a few rows, days would be guessed
+    own = nano.predict(holed.to_numpy(), horizon=3, start=y.index[0], freq="B", **OPTIONS)
+    np.testing.assert_array_equal(updated.predict(fh=[1, 3]), own.mean[[0, 2]])
 
 
 def test_values_after_the_cutoff_are_not_looked_at(daily: pd.Series) -> None:

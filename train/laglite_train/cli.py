@@ -9,14 +9,28 @@ from pathlib import Path
 
 import click
 
+from laglite.cli.completion import complete_path
 from laglite.errors import LagliteWarning, missing
 
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--data", multiple=True, help="Folder or file of training series, instead of data:.")
-@click.option("--output", help="Folder for checkpoints and logs, instead of output:.")
-@click.option("--init", help="Checkpoint whose weights the run begins with, instead of init:.")
+@click.option(
+    "--data",
+    multiple=True,
+    shell_complete=complete_path,
+    help="Folder or file of training series, instead of data:.",
+)
+@click.option(
+    "--output",
+    shell_complete=complete_path,
+    help="Folder for checkpoints and logs, instead of output:.",
+)
+@click.option(
+    "--init",
+    shell_complete=complete_path,
+    help="Checkpoint whose weights the run begins with, instead of init:.",
+)
 @click.option("--resume", is_flag=True, help="Go on from last.ckpt of the output folder.")
 def train(
     config: Path, data: tuple[str, ...], output: str | None, init: str | None, resume: bool

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.adapters.shared_models import shared_model
-from laglite.arguments import whole_number
+from laglite.arguments import as_seed, whole_number
 from laglite.bundle import shipped_models
 from laglite.errors import InputError, LagliteWarning, missing
 from laglite.forecast import Forecast
@@ -79,26 +80,35 @@ class LagLitePredictor(Predictor):
         threads: int | None = None,
         batch_size: int = 64,
     ) -> None:
-        loading: dict[str, Any] = {"backend": backend, "precision": precision, "threads": threads}
-        self._options: dict[str, Any] = {
-            "context_length": context_length,
-            "seed": seed,
-            "nonnegative": nonnegative,
-        }
         with _raising(GluonTSUserError):
             super().__init__(whole_number("prediction_length", prediction_length))
             self.num_samples = whole_number("num_samples", num_samples)
             self.batch_size = whole_number("batch_size", batch_size)
+            loading: dict[str, Any] = {
+                "backend": backend,
+                "precision": precision,
+                "threads": None if threads is None else whole_number("threads", threads),
+            }
             self.forecaster = shared_model(model, **loading)
-            prompt_length(self.forecaster.spec, context_length, prediction_length)
+            context = prompt_length(self.forecaster.spec, context_length, self.prediction_length)
+            self._options: dict[str, Any] = {
+                "context_length": None if context_length is None else context,
+                "seed": None if seed is None else as_seed(seed),
+                "nonnegative": bool(nonnegative),
+            }
+        shipped = model in (None, *shipped_models())
         self._arguments = {
-            "prediction_length": prediction_length,
-            "model": None if model is None else str(model),
-            "num_samples": num_samples,
-            "batch_size": batch_size,
+            "prediction_length": self.prediction_length,
+            "model": model if shipped else str(self.forecaster.bundle.path.resolve()),
+            "num_samples": self.num_samples,
+            "batch_size": self.batch_size,
             **self._options,
             **loading,
         }
+
+    def __reduce__(self) -> tuple[Callable[[], LagLitePredictor], tuple[()]]:
+        """A copy, such as that of a worker process that is not forked, opens the model itself."""
+        return partial(type(self), **self._arguments), ()
 
     def predict(
         self, dataset: Iterable[Mapping[str, Any]], num_samples: int | None = None, **kwargs: Any
@@ -109,7 +119,10 @@ class LagLitePredictor(Predictor):
         """
         if kwargs:
             raise GluonTSUserError(f"predict takes num_samples alone, not {', '.join(kwargs)}")
-        count = self.num_samples if num_samples is None else num_samples
+        with _raising(GluonTSUserError):
+            count = whole_number(
+                "num_samples", self.num_samples if num_samples is None else num_samples
+            )
         entries, first = iter(dataset), 0
         while batch := list(islice(entries, self.batch_size)):
             yield from self._predict_batch(batch, first, count)
@@ -162,8 +175,9 @@ class LagLitePredictor(Predictor):
         super().serialize(path)
         arguments = dict(self._arguments)
         arguments["bundled"] = arguments["model"] not in (None, *shipped_models())
-        if arguments["bundled"]:
-            shutil.copytree(self.forecaster.bundle.path, path / BUNDLE)
+        bundle, copied = self.forecaster.bundle.path, path / BUNDLE
+        if arguments["bundled"] and bundle.resolve() != copied.resolve():
+            shutil.copytree(bundle, copied, dirs_exist_ok=True)
         (path / ARGUMENTS).write_text(json.dumps(arguments) + "\n", encoding="utf-8")
 
     @classmethod
@@ -174,10 +188,10 @@ class LagLitePredictor(Predictor):
         """
         try:
             arguments = json.loads((path / ARGUMENTS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise GluonTSUserError(f"{path / ARGUMENTS}: cannot be read ({error})") from error
-        if arguments.pop("bundled"):
-            arguments["model"] = path / BUNDLE
+            if arguments.pop("bundled"):
+                arguments["model"] = path / BUNDLE
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GluonTSUserError(f"{path / ARGUMENTS}: cannot be read ({error!r})") from error
         return cls(**{**arguments, **kwargs})
 
 

@@ -16,6 +16,7 @@ from laglite.frequency import parse_frequency
 from laglite.model_arguments import prompt_length
 from laglite.randomness import fresh_seed
 from laglite.reading.grid import LONGEST_GRID, on_grid
+from laglite.reading.times import Times
 
 try:
     import pandas as pd
@@ -119,7 +120,10 @@ class LagLiteForecaster(BaseForecaster):
         self, fh: ForecastingHorizon, X: pd.DataFrame | None
     ) -> tuple[Forecast, NDArray[np.int64]]:
         """A forecast up to the last step of `fh`, and the places [len(fh)] of its steps in it."""
-        places = np.asarray(fh.to_relative(self.cutoff).to_pandas(), np.int64) - 1
+        steps = fh.to_relative(self.cutoff).to_pandas()
+        if isinstance(steps, pd.TimedeltaIndex):
+            steps = fh.to_absolute(self.cutoff).to_relative(self.cutoff).to_pandas()
+        places = np.asarray(steps, np.int64) - 1
         horizon, model = int(places.max()) + 1, self._opened()
         try:
             prompt_length(model.spec, self.context_length, horizon)
@@ -150,11 +154,17 @@ class LagLiteForecaster(BaseForecaster):
         index = history.index
         if not isinstance(index, (pd.DatetimeIndex, pd.PeriodIndex)):
             return _on_whole_numbers(index.to_numpy(), columns), None, None
-        freq = None if index.freq is None else parse_frequency(index.freqstr)
+        # A gap before an update leaves the index without one; the cutoff keeps it.
+        offset = self.cutoff.freq if index.freq is None else index.freq
+        freq = None if offset is None else parse_frequency(offset)
         stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
         times = stamps.tz_localize(None).to_numpy("datetime64[us]")
+        zoned = stamps.tz is not None
+        if zoned:
+            moments = stamps.tz_convert(None).to_numpy("datetime64[us]")
+            times = Times(times, times - moments).clock(freq)
         rows = np.arange(len(times))
-        grid = on_grid("y", times, columns, rows, freq, _silent, zoned=False)
+        grid = on_grid("y", times, columns, rows, freq, _silent, zoned=zoned)
         return grid.values, grid.start, grid.freq.alias
 
     @classmethod

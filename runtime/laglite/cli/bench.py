@@ -27,6 +27,7 @@ from laglite.benchmarking.report import (
 )
 from laglite.benchmarking.workload import Workload, grid
 from laglite.bundle import locate, open_bundle
+from laglite.cli.completion import complete_model
 from laglite.cli.evaluation_tables import print_table
 from laglite.cli.model_options import note
 from laglite.errors import InputError
@@ -49,7 +50,7 @@ def counts(_: click.Context, parameter: click.Parameter, text: str | None) -> li
 
 
 @click.command()
-@click.argument("model", default="base")
+@click.argument("model", default="base", shell_complete=complete_model)
 @click.option("--horizon", default="24", show_default=True, callback=counts, help="Steps ahead.")
 @click.option("--paths", default="100", show_default=True, callback=counts, help="Sample paths.")
 @click.option("--context", callback=counts, help="Tokens of history; the model's default.")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from laglite.cli.completion import complete_model, complete_path
 from laglite.cli.evaluation_tables import (
     collection_table,
     dataset_table,
@@ -48,7 +49,7 @@ def parse_contexts(
 
 
 @click.command()
-@click.argument("source", metavar="DATA")
+@click.argument("source", metavar="DATA", shell_complete=complete_path)
 @click.option("--horizon", type=click.IntRange(1), help="Steps ahead; a manifest may say it.")
 @click.option(
     "--windows",
@@ -78,7 +79,11 @@ def parse_contexts(
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample paths.")
 @table_options
-@click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
+@click.option(
+    "--model",
+    shell_complete=complete_model,
+    help="Bundle directory, or a shipped model's name.  [default: base]",
+)
 @click.option("--per-series", is_flag=True, help="Figures of every series, in table and output.")
 @click.option("--output", type=click.Path(path_type=Path), help="All figures to FILE.json or .csv.")
 @click.option(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from laglite.bundle import locate, open_bundle
+from laglite.cli.completion import complete_model, complete_path
 from laglite.cli.layout_options import layout_options
 from laglite.cli.model_options import model_options, note
 from laglite.cli.preview import MOST_PREVIEWS, print_previews
@@ -46,10 +47,14 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 
 
 @click.command()
-@click.argument("source", metavar="INPUT")
+@click.argument("source", metavar="INPUT", shell_complete=complete_path)
 @click.option("--horizon", type=click.IntRange(1), required=True, help="How many steps ahead.")
 @table_options
-@click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
+@click.option(
+    "--model",
+    shell_complete=complete_model,
+    help="Bundle directory, or a shipped model's name.  [default: base]",
+)
 @click.option(
     "--samples", type=click.IntRange(1), default=100, show_default=True, help="Sample paths."
 )
@@ -65,6 +70,7 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
 @click.option("--nonnegative", is_flag=True, help="No forecast below zero.")
 @click.option(
     "--output",
+    shell_complete=complete_path,
     help="FILE.csv, .json, .jsonl or .parquet, also .csv.gz; - (the default) is CSV on stdout.",
 )
 @layout_options

@@ -13,12 +13,13 @@ from rich.table import Table
 
 from laglite.backends import Availability, availability
 from laglite.bundle import locate, open_bundle, shipped_models
+from laglite.cli.completion import complete_model
 from laglite.spec import HEAD_GROUPS, ModelSpec
 from laglite.version import __version__
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def info(model: str | None, as_json: bool) -> None:
     """Describe MODEL (a bundle directory or shipped name; "base" by default) and this machine.

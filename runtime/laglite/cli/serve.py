@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from laglite.cli.completion import complete_model
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning, missing
 from laglite.forecaster import Forecaster
@@ -44,6 +45,7 @@ def limit_options(command: Command) -> Command:
     "--model",
     "models",
     multiple=True,
+    shell_complete=complete_model,
     help="Bundle directory, or a shipped model's name; several times for several.  [default: base]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")

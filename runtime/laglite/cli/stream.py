@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from laglite.atomic_file import check_place
+from laglite.cli.completion import complete_model, complete_path
 from laglite.cli.forecast import parse_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning, StateError
@@ -51,11 +52,16 @@ def _host_and_port(
     "--history",
     "history_file",
     metavar="FILE",
+    shell_complete=complete_path,
     help="CSV or Parquet file of one series: the values before the first.",
 )
 @click.option("--freq", help="pandas alias such as h, D, 15min; by default the history's.")
 @click.option("--start", help="Time of the first value, where values come without times.")
-@click.option("--model", help="Bundle directory, or a shipped model's name.  [default: base]")
+@click.option(
+    "--model",
+    shell_complete=complete_model,
+    help="Bundle directory, or a shipped model's name.  [default: base]",
+)
 @click.option("--context", type=click.IntRange(1), help="Tokens of history; the model's default.")
 @click.option(
     "--refresh",

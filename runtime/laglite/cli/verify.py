@@ -8,6 +8,7 @@ from rich.table import Table
 
 from laglite.backends import open_backend
 from laglite.bundle import locate, open_bundle
+from laglite.cli.completion import complete_model
 from laglite.cli.model_options import model_options, note
 from laglite.errors import BundleError
 from laglite.forecaster import available_cores
@@ -15,7 +16,7 @@ from laglite.verification import verify as run
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_model)
 @model_options
 def verify(model: str | None, backend: str, precision: str, threads: int | None) -> None:
     """Prove MODEL ("base" by default) on this machine against the numbers PyTorch gave.

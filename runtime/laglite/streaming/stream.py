@@ -74,7 +74,8 @@ class Stream:
     prompt. That comes earlier while the history is shorter than `refresh` (whenever it has
     doubled), and after 8 values in a row further than 30 scales from the window's centre.
     Between two refreshes the predictions are those of `Forecaster.score`. Memory does not grow:
-    context + max lag + refresh values are kept. One thread at a time may use a stream.
+    context + max lag + refresh values are kept. `counts` tells what it has cost: values taken and
+    missing, tokens, refreshes and the prompt tokens these encoded. One thread at a time may use it.
     """
 
     def __init__(
