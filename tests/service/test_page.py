@@ -91,6 +91,15 @@ def wait_for_forecast(page: Any, status: str) -> None:
     page.locator("#status", has_text=status).wait_for()
 
 
+def hold(page: Any, requests: str, held: list[Any]) -> None:
+    """Keep these requests from the service until they are told to go on."""
+
+    def keep(route: Any) -> None:  # the driver takes functions of Python alone
+        held.append(route)
+
+    page.route(requests, keep)
+
+
 def wait_for(page: Any, condition: Callable[[], bool]) -> None:
     """Wait while the page goes on."""
     for _ in range(int(10 * PATIENCE)):
@@ -192,7 +201,7 @@ def test_of_two_tables_the_later_one_is_shown_though_its_answer_comes_first(
 ) -> None:
     page = open_page()
     held: list[Any] = []
-    page.route("**/table?name=first*", lambda route: held.append(route))
+    hold(page, "**/table?name=first*", held)
     drop(page, "first.csv", "\n".join("111222333444"))
     wait_for(page, lambda: len(held) == 1)
     drop(page, "second.csv", "\n".join("123234345456"))
@@ -218,7 +227,7 @@ def test_a_forecast_that_comes_late_does_not_hide_what_is_wrong_with_the_next_ta
 ) -> None:
     page = open_page()
     held: list[Any] = []
-    page.route("**/forecast", lambda route: held.append(route))
+    hold(page, "**/forecast", held)
     drop(page, "good.csv", "\n".join("123234345456"))
     wait_for(page, lambda: len(held) == 1)
     drop(page, "bad.csv", "")
