@@ -325,7 +325,7 @@ def test_the_page_works_by_keyboard_and_names_its_controls(open_page: OpenPage) 
 @in_chromium
 def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
-    page.click("#example")
+    drop(page, f"{'long_name_' * 20}.csv", "\n".join("123234345456"))
     wait_for_forecast(page, "24 steps")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("document.querySelector('#chart svg').clientWidth") <= 330
