@@ -101,6 +101,14 @@ def test_an_image_runs_a_command_that_there_is(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_a_container_with_much_to_do_is_not_called_unhealthy(dockerfile: Path) -> None:
+    """`/health` says 503 while no request is admitted, which is no reason to restart."""
+    text = dockerfile.read_text(encoding="utf-8")
+    asked = re.findall(r"http://127\.0\.0\.1:8000(/[\w/]+)", text)
+    assert asked == ["/health/live"]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_an_image_copies_what_the_build_context_lets_through(dockerfile: Path) -> None:
     let_through = {
         line[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -126,6 +128,30 @@ def test_a_request_that_cannot_be_forecast_spoils_no_other(
     assert [one.result().status_code for one in (first, *good)] == [200] * 3
     found = problem(refused.result(), 422, "invalid-input")
     assert "trained without any" in found["detail"]
+
+
+def test_what_clients_asked_that_have_gone_is_given_up(
+    serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
+) -> None:
+    service = serve({"nano": held})
+    post = sender(service, senders)
+    first = post(asking(series, 0))
+    wait_until(lambda: held.calls == [1])
+    content = json.dumps(asking(series, 1)).encode()
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), PATIENCE) as connection:
+        connection.sendall(
+            b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+        )
+        wait_until(lambda: metric(service, "laglite_queue_requests") == 1)
+    wait_until(lambda: metric(service, "laglite_requests_in_flight") == 1)
+    second = post(asking(series, 2))
+    wait_until(lambda: metric(service, "laglite_queue_requests") == 2)
+    held.go.set()
+    assert [one.result().status_code for one in (first, second)] == [200, 200]
+    assert held.calls == [1, 1]
+    assert 'endpoint="/forecast",method="POST",status="499"' in service.client.get("/metrics").text
 
 
 def test_a_failing_model_is_an_error_of_the_service_and_the_next_request_works(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import shutil
@@ -88,6 +89,24 @@ def drop(page: Any, name: str, text: str) -> None:
 
 def wait_for_forecast(page: Any, status: str) -> None:
     page.locator("#status", has_text=status).wait_for()
+
+
+def hold(page: Any, requests: str, held: list[Any]) -> None:
+    """Keep these requests from the service until they are told to go on."""
+
+    def keep(route: Any) -> None:  # the driver takes functions of Python alone
+        held.append(route)
+
+    page.route(requests, keep)
+
+
+def wait_for(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait while the page goes on."""
+    for _ in range(int(10 * PATIENCE)):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError
 
 
 def saved(page: Any, button: str) -> tuple[str, list[dict[str, str]]]:
@@ -177,6 +196,68 @@ def test_a_bad_csv_is_explained_and_a_good_one_after_it_forecast(
 
 
 @in_chromium
+def test_of_two_tables_the_later_one_is_shown_though_its_answer_comes_first(
+    open_page: OpenPage,
+) -> None:
+    page = open_page()
+    held: list[Any] = []
+    hold(page, "**/table?name=first*", held)
+    drop(page, "first.csv", "\n".join("111222333444"))
+    wait_for(page, lambda: len(held) == 1)
+    drop(page, "second.csv", "\n".join("123234345456"))
+    wait_for_forecast(page, "24 steps")
+    with contextlib.suppress(playwright.Error):  # the page no longer asks for it
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.inner_text("#result-title") == "second.csv"
+    label = str(page.get_attribute("#chart", "aria-label"))
+    assert label.startswith("Fan chart of second.csv")
+    page.select_option("#interval", "90")
+    page.locator("#outer-legend", has_text="90 %").wait_for()
+    assert page.inner_text("#result-title") == "second.csv"
+    page.focus("#chart")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#readout") == "value 2: 2"
+
+
+@in_chromium
+def test_a_forecast_that_comes_late_does_not_hide_what_is_wrong_with_the_next_table(
+    open_page: OpenPage,
+) -> None:
+    page = open_page()
+    held: list[Any] = []
+    hold(page, "**/forecast", held)
+    drop(page, "good.csv", "\n".join("123234345456"))
+    wait_for(page, lambda: len(held) == 1)
+    drop(page, "bad.csv", "")
+    page.wait_for_selector("#error:not([hidden])")
+    with contextlib.suppress(playwright.Error):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    assert "bad.csv: the file is empty" in page.inner_text("#error")
+
+
+@in_chromium
+def test_a_series_that_cannot_be_forecast_leaves_no_chart_of_another(open_page: OpenPage) -> None:
+    page = open_page()
+    rows = [f"{name},{value}\n" for name, value in zip("aaaabbbb", "1234    ", strict=True)]
+    drop(page, "two.csv", "".join(["id,y\n", *rows]))
+    wait_for_forecast(page, "24 steps")
+    page.select_option("#series", "1")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "all 4 values are missing" in page.inner_text("#error")
+    assert page.locator("#chart svg").count() == page.locator("#table tbody tr").count() == 0
+    assert page.inner_text("#result-title") == "b"
+    assert page.is_disabled("#download")
+    page.select_option("#shown", "all")
+    page.select_option("#series", "0")
+    wait_for_forecast(page, "24 steps")
+    assert page.inner_text("#result-title") == "a"
+    assert page.locator("#chart svg").count() == 1
+
+
+@in_chromium
 def test_pasted_series_are_chosen_from_and_all_downloaded(
     open_page: OpenPage, serve: Serve, nano: Forecaster
 ) -> None:
@@ -244,7 +325,7 @@ def test_the_page_works_by_keyboard_and_names_its_controls(open_page: OpenPage) 
 @in_chromium
 def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, color_scheme="dark")
-    page.click("#example")
+    drop(page, f"{'long_name_' * 20}.csv", "\n".join("123234345456"))
     wait_for_forecast(page, "24 steps")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.evaluate("document.querySelector('#chart svg').clientWidth") <= 330

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from laglite.service.problems import TYPE_PREFIX
+from laglite.service.schemas import ForecastRequest, ScoreRequest, StreamRequest, StreamValues
 from tests.service.conftest import PATIENCE, Serve, ServiceThread, metric, problem, wait_until
 
 SERIES = {"values": [1, 2, 3, None, 5], "start": "2024-01-01", "freq": "D"}
@@ -101,25 +102,48 @@ def test_values_that_are_no_finite_numbers_are_refused(client: httpx.Client, tex
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("content", "detail"),
     [
-        raw("[1, 2"),
-        raw("[1,, 2]"),
-        raw("[" * 100_000),
-        raw("[" * 100_000 + "]" * 100_000),
-        b'{"a":' * 100_000,
-        raw("9" * 10_000),
-        b'{"series": "\xff\xfe"}',
-        b"\xff\xfe{\x00}\x00",
-        b"horizon=2",
-        b"\0",
+        (raw("[1, 2"), "Expecting"),
+        (raw("[1,, 2]"), "Expecting value"),
+        (raw("[" * 100_000), "nested too deeply"),
+        (raw("[" * 100_000 + "]" * 100_000), "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (raw("9" * 10_000), "4300 digits"),
+        (b'{"series": "\xff\xfe"}', "not UTF-8 text"),
+        (b'{"series": [{"values": [1]}], "horizon": 1, "horizon": 2}', "the key 'horizon' stands"),
+        (raw('[1], "values": [2]'), "the key 'values' stands there twice"),
+        (b"horizon=2", "Expecting value"),
+        (b"\0", "Expecting value"),
     ],
-    ids=lambda content: repr(content[:20]),
+    ids=lambda given: repr(given[:20]),
 )
-def test_what_is_not_json_is_refused(client: httpx.Client, content: bytes) -> None:
+def test_what_is_not_json_is_refused(client: httpx.Client, content: bytes, detail: str) -> None:
     response = client.post("/forecast", content=content, headers=JSON)
-    assert response.status_code in (400, 422)
-    problem(response, response.status_code, response.json()["type"].removeprefix(TYPE_PREFIX))
+    assert detail in problem(response, 400, "invalid-json")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        (ForecastRequest, body(series=[{}] * 1000)),
+        (ForecastRequest, body(series=[1] * 1000)),
+        (ForecastRequest, body() | dict.fromkeys(map(str, range(1000)))),
+        (ForecastRequest, series_of(**dict.fromkeys(map(str, range(1000))))),
+        (ForecastRequest, series_of(covariates=[""] * 1000)),
+        (ForecastRequest, series_of(covariates=[[""] * 1000])),
+        (ForecastRequest, body(quantiles=[2] * 1000)),
+        (ScoreRequest, {"history": [""] * 1000, "observed": [""] * 1000}),
+        (StreamRequest, {"history": [""] * 1000}),
+        (StreamValues, {"values": [""] * 1000, "quantiles": [0] * 1000}),
+    ],
+)
+def test_a_body_of_faults_alone_costs_no_error_for_each(
+    model: type[BaseModel], asked: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(asked)
+    assert caught.value.error_count() <= 2
 
 
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "", None])
@@ -173,6 +197,8 @@ def test_a_body_beyond_the_limit_is_refused_whether_its_length_is_announced_or_n
         found = problem(response, 413, "too-large")
         assert found["limit"] == 1000
         assert "longer than 1,000 bytes" in found["detail"]
+    counted = service.client.get("/metrics").text
+    assert 'requests_total{endpoint="/forecast",method="POST",status="413"} 2.0' in counted
     assert service.client.post("/forecast", json=body()).status_code == 200
 
 
@@ -204,12 +230,17 @@ def test_a_body_that_is_cut_off_harms_nothing(serve: Serve) -> None:
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape(client: httpx.Client) -> None:
     problem(client.get("/nothing"), 404, "not-found")
+    for path in ("/forecast/", "/health/"):  # no redirect to where the Host header says
+        problem(client.post(path), 404, "not-found")
     response = client.put("/forecast", json=body())
     problem(response, 405, "method-not-allowed")
     assert response.headers["allow"] == "POST"
     response = client.put("/streams/x", json={})
     problem(response, 405, "method-not-allowed")
     assert response.headers["allow"] == "DELETE, GET"
+    response = client.post("/openapi.json")
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "GET, HEAD"
     counted = client.get("/metrics").text
     assert 'endpoint="/streams/{stream_id}",method="PUT",status="405"' in counted
     assert 'endpoint="other",method="GET",status="404"' in counted

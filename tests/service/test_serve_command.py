@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -17,9 +18,10 @@ from click.testing import CliRunner
 from laglite import Forecaster
 from laglite.cli import main
 from laglite.errors import InputError
+from laglite.service import server as server_module
 from laglite.service.server import address, is_loopback, listen
 from laglite.service.settings import Limits, read_token
-from tests.service.conftest import PATIENCE, ServiceProcess, as_array
+from tests.service.conftest import PATIENCE, Serve, ServiceProcess, as_array, metric, wait_until
 
 Values = list[float | None]
 Start = Callable[..., ServiceProcess]
@@ -76,6 +78,53 @@ def test_sigterm_under_load_loses_no_accepted_request(start_service: Start, seri
         socket.create_connection((host, int(port)), 5)
 
 
+def test_sigint_twice_ends_it_early_and_refuses_what_waits(
+    start_service: Start, series: Values
+) -> None:
+    service = start_service()
+    asked = {"series": [{"values": series}] * 8, "horizon": 24, "samples": 500}
+    host, _, port = service.url.removeprefix("http://").partition(":")
+
+    def heard() -> bool:
+        with socket.socket() as another:
+            return another.connect_ex((host, int(port))) != 0
+
+    client = httpx.Client(base_url=service.url, timeout=PATIENCE)
+    with ThreadPoolExecutor(4) as pool, client:
+        answers = [pool.submit(client.post, "/forecast", json=asked) for _ in range(4)]
+        wait_until(lambda: "laglite_requests_in_flight 4.0" in client.get("/metrics").text)
+        service.process.send_signal(signal.SIGINT)
+        wait_until(heard)
+        service.process.send_signal(signal.SIGINT)
+        _, said = service.process.communicate(timeout=PATIENCE)
+        statuses = {one.result().status_code for one in answers}
+    assert service.process.returncode == 1
+    assert "ended early" in said
+    assert "has been answered" not in said
+    assert "Traceback" not in said
+    assert 503 in statuses <= {200, 503}
+
+
+def test_a_client_that_reads_nothing_is_cut_off(
+    serve: Serve, series: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "UNREAD_SECONDS", 0.2)
+    service = serve()
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    asked = {"series": [{"values": series}], "horizon": 250, "samples": 1000}
+    content = json.dumps(asked | {"include_samples": True}).encode()
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((host, int(port)))
+        deaf.sendall(
+            b"POST /forecast HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
+        )
+        wait_until(lambda: metric(service, "laglite_batch_requests_count") == 1)
+        service.client.close()
+        wait_until(lambda: not service.server.server_state.connections)
+
+
 def test_a_port_in_use_is_said_and_so_are_wrong_hosts(tmp_path: Path) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
@@ -84,6 +133,8 @@ def test_a_port_in_use_is_said_and_so_are_wrong_hosts(tmp_path: Path) -> None:
     assert f"cannot listen at 127.0.0.1, port {port} (Address already in use" in done.stderr
     with pytest.raises(InputError, match="cannot listen at 192.0.2.1"):
         listen("192.0.2.1", 0)
+    with pytest.raises(InputError, match="cannot listen at ääää"):
+        listen("ä" * 70, 0)
 
 
 @pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("0.0.0.0", False)])
@@ -98,7 +149,7 @@ def test_a_warning_is_given_where_others_can_reach_it_without_a_token(
 ) -> None:
     from laglite.service import server
 
-    monkeypatch.setattr(server, "run", lambda *_: None)
+    monkeypatch.setattr(server, "run", lambda *_: True)
     command = ["serve", "--model", "nano", "--host", "0.0.0.0", "--port", "0"]
     assert "asks for no token" in CliRunner().invoke(main, command).stderr
     token = tmp_path / "token"

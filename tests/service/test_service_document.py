@@ -33,6 +33,12 @@ def test_every_endpoint_is_documented(client: httpx.Client) -> None:
         assert re.search(rf"`(GET |POST |DELETE |GET` and `DELETE )?{said}`", TEXT), said
 
 
+def test_no_answer_is_described_that_is_not_given(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()
+    assert "ValidationError" not in str(described)
+    assert "422" not in described["paths"]["/streams/{stream_id}"]["get"]["responses"]
+
+
 def test_the_examples_request_and_answer_fit(client: httpx.Client) -> None:
     request = json.loads(TEXT.partition("--json '")[2].partition("'\n")[0])
     answer = client.post("/forecast", json=request).json()

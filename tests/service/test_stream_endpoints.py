@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from laglite import Forecaster, Stream
+from laglite.errors import LagliteError
 from laglite.service.problems import RefusalError
 from laglite.service.streams import StreamRegistry
 from tests.service.conftest import Serve, as_array, metric, problem
@@ -82,6 +83,27 @@ def test_a_value_that_is_refused_leaves_the_stream_where_it_was(
     assert client.get(f"/streams/{stream}").json()["values"] == 0
     found = problem(push(client, stream, [1.0], quantiles=[0]), 422, "invalid-input")
     assert found["field"] == "quantiles.0"
+
+
+def test_values_after_the_last_year_are_refused_before_any_is_taken(client: httpx.Client) -> None:
+    stream = opened(client, [1, 2, 3], start="9999-12-25", freq="D")
+    found = problem(push(client, stream, [4, 5, 6, 7]), 422, "invalid-input")
+    assert "outside the years 1 to 9999" in found["detail"]
+    assert client.get(f"/streams/{stream}").json()["values"] == 0
+    assert push(client, stream, [4, 5, 6]).json()["next"]["timestamp"] == "9999-12-31"
+
+
+def test_values_are_answered_though_the_model_has_no_number_for_the_next(
+    client: httpx.Client, series: Values, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise LagliteError("counts that cannot be told apart")
+
+    stream = opened(client, series[:50])
+    monkeypatch.setattr(Stream, "quantiles", fail)
+    answer = push(client, stream, [20.0], quantiles=[0.1, 0.9]).json()
+    assert answer["next"]["quantiles"] == {"0.1": None, "0.9": None}
+    assert answer["stream"]["values"] == 1
 
 
 @pytest.mark.parametrize(

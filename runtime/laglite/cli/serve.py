@@ -93,5 +93,8 @@ def serve(
         if token is None and not is_loopback(bound):
             note("Warning: others can reach this service, and it asks for no token: --token-file")
         note(f"laglite {__version__} serves {', '.join(forecasters)} at {address(bound)}")
-        run(app, bound)
+        answered = run(app, bound)
+    if not answered:
+        note("ended early; what was not answered yet was refused")
+        raise click.Abort
     note("every accepted request has been answered")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from laglite.errors import InputError
@@ -41,7 +42,7 @@ def read_json_lines(source: str, text: str) -> Table:
 
 def _parse(source: str, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line, object_pairs_hook=_once_each)
+        value = json.loads(line, object_pairs_hook=once_each)
         if "\\u" in line:  # half of a pair of escapes is no text
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -58,9 +59,11 @@ def _parse(source: str, number: int, line: str) -> dict[str, Any]:
     return value
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. Raises ValueError for a key that stands there twice."""
     held = dict(pairs)
     if len(held) < len(pairs):
-        twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
+        count = Counter(key for key, _ in pairs)
+        twice = next(key for key in held if count[key] > 1)
         raise ValueError(f"the key {twice!r} stands there twice")
     return held

@@ -10,6 +10,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from laglite.errors import LagliteError
 from laglite.forecast import Forecast, quantile_label
 from laglite.frequency import format_timestamp, format_timestamps
 from laglite.service.schemas import NextValue, SeriesForecast, StreamState, StreamUpdate
@@ -76,7 +77,11 @@ def next_value(held: HeldStream, levels: Sequence[float]) -> NextValue | None:
     """The JSON of a stream's prediction, None if there is none."""
     if not held.stream.ready:
         return None
-    time, values = held.stream.next_time, numbers(held.stream.quantiles(levels))
+    try:
+        values = numbers(held.stream.quantiles(levels))
+    except LagliteError:  # counts that the head cannot tell apart; the values were taken
+        values = [None] * len(levels)
+    time = held.stream.next_time
     return NextValue(
         timestamp=None if time is None else format_timestamp(time),
         quantiles=dict(zip(map(quantile_label, levels), values, strict=True)),

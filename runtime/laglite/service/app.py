@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from laglite.errors import BackendError, LagliteError
 from laglite.forecaster import Forecaster
@@ -55,6 +56,12 @@ class Service(FastAPI):
         if self.openapi_schema is None:
             schema = super().openapi()
             schemas = schema["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):  # no answer has their shape
+                schemas.pop(name, None)
+            for operation in (one for path in schema["paths"].values() for one in path.values()):
+                answers = operation["responses"]
+                if "HTTPValidationError" in str(answers.get("422")):  # any text is a stream's id
+                    del answers["422"]
             reference = "#/components/schemas/{model}"
             problem = Problem.model_json_schema(ref_template=reference)
             schemas |= problem.pop("$defs") | {"Problem": problem}
@@ -66,6 +73,15 @@ class Service(FastAPI):
                 for path in ("/health", "/health/live"):
                     schema["paths"][path]["get"]["security"] = []
         return self.openapi_schema or {}
+
+    def fitting(self, scope: Scope) -> list[Route]:
+        """The endpoints of a request's path, whatever their methods."""
+        routes = [*self.routes, *(one for router in ROUTERS for one in router.routes)]
+        return [
+            one
+            for one in routes
+            if isinstance(one, Route) and one.matches(scope)[0] is not Match.NONE
+        ]
 
 
 def create_app(
@@ -89,6 +105,7 @@ def create_app(
         description=DESCRIPTION,
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # to an address that the client's Host header would name
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
@@ -145,12 +162,6 @@ async def _not_http(request: Request, error: Exception) -> Response:
     kind = OF_STATUS.get(error.status_code, BAD_REQUEST)
     headers = dict(error.headers or {})
     if kind is METHOD:  # the router names the methods of the first endpoint alone
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        fitting = request.app.fitting(request.scope)
+        headers["Allow"] = ", ".join(sorted({name for one in fitting for name in one.methods}))
     return RefusalError(kind, str(error.detail), headers=headers).response()
-
-
-def _methods(request: Request) -> set[str]:
-    """What all endpoints of a path take."""
-    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, Route)]
-    fitting = [one for one in routes if one.matches(request.scope)[0] is not Match.NONE]
-    return {method for one in fitting for method in one.methods or ()}

@@ -118,6 +118,8 @@ class Batcher:
         left: deque[Job] = deque()
         now, draws = time.monotonic(), 0
         for job in self._waiting:
+            if job.answer.done():  # whoever asked has gone
+                continue
             if now > job.latest:
                 seconds = self._limits.wait_seconds
                 _answer(job, overloaded(f"waited {seconds:g} s without being computed"))

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Response
 from laglite.forecast import Score
 from laglite.service.answers import as_json, numbers, series_forecast
 from laglite.service.batching import BatchKey
+from laglite.service.json_body import JsonRoute
 from laglite.service.problems import JSON_PROBLEMS, UNAUTHORIZED, check_limit, documented
 from laglite.service.requests import (
     check_context,
@@ -32,7 +33,7 @@ from laglite.service.schemas import (
 from laglite.service.state import State
 from laglite.version import __version__
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(

@@ -1,8 +1,8 @@
 """The gate: what every request passes before it is looked at, as ASGI.
 
 It counts, asks for the token, admits so many requests at a time, and reads bodies within their
-limits, so that no endpoint sees half a body or one that is too large. What fails unforeseen is
-logged, and answered as every other problem.
+limits, so that no endpoint sees half a body or one that is too large. A request whose client has
+gone is given up. What fails unforeseen is logged, and answered as every other problem.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNCOUNTED_PATHS = OPEN_PATHS | {"/metrics", "/models", "/openapi.json"}  # answe
 
 
 class ClientGoneError(Exception):
-    """The connection ended before the whole body came."""
+    """The connection ended before the answer began."""
 
 
 @dataclass
@@ -80,6 +80,10 @@ class Gate:
             await refusal.response()(scope, receive, watched)
         except ClientGoneError:
             status = 499
+        except asyncio.CancelledError:  # the service ends early
+            if status:
+                raise
+            await overloaded("the service ends now").response()(scope, receive, watched)
         except Exception:
             LOG.exception("%r %r failed", scope["method"], scope["path"])
             if status:
@@ -87,7 +91,8 @@ class Gate:
             fault = RefusalError(INTERNAL, "a fault of the service; its log says more")
             await fault.response()(scope, receive, watched)
         finally:
-            endpoint = getattr(scope.get("route"), "path", "other")
+            fitting = scope["app"].fitting(scope)  # refused or not
+            endpoint = fitting[0].path if fitting else "other"
             self._metrics.requests.labels(endpoint, _method(scope), str(status)).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - began)
 
@@ -105,9 +110,32 @@ class Gate:
         self._admission.admitted += 1
         try:
             body = await self._read(headers, receive)
-            await self._app(scope, _replayed(body, receive), send)
+            await self._while_there(scope, body, receive, send)
         finally:
             self._admission.admitted -= 1
+
+    async def _while_there(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Run the endpoint. Raises ClientGoneError, and gives it up, if the client goes first."""
+        began = False
+
+        async def noted(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        work = asyncio.ensure_future(self._app(scope, _given(body), noted))
+        gone = asyncio.ensure_future(_end(receive))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if work.done() or began:
+                await work
+                return
+            work.cancel()
+            await asyncio.wait((work,))
+            raise ClientGoneError
+        finally:
+            work.cancel()
+            gone.cancel()
 
     def _check_token(self, headers: Headers) -> None:
         if self._token is None:
@@ -157,18 +185,19 @@ class Gate:
         )  # fmt: skip
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """What gives the body once, and then whatever comes."""
-    given = False
+def _given(body: bytes) -> Receive:
+    """What gives the whole body."""
 
-    async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
+    async def give() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replay
+    return give
+
+
+async def _end(receive: Receive) -> None:
+    """Wait for the end of the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _digest(text: bytes) -> bytes:

@@ -21,8 +21,11 @@ from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis
 
 
-def need_json(request: Request) -> None:
-    """Raises RefusalError for a body that is not said to be JSON."""
+async def need_json(request: Request) -> None:
+    """Raises RefusalError for a body that is not said to be JSON.
+
+    No thread, so that a body is checked as soon as it is parsed, before the next one is.
+    """
     need_media(request, ("application/json",))
 
 

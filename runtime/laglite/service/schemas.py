@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from laglite.frequency import parse_frequency, parse_timestamp
 
 LARGEST_SEED = 2**53 - 1  # that every JSON reader takes exactly
 LONGEST_NAME = 200
+MOST_KEYS = 100  # of an object: each unknown one is an error of its own
 
 
 def _as_time(text: str) -> str:
@@ -58,8 +59,11 @@ ModelName = Annotated[
     str, Field(max_length=LONGEST_NAME, description="One of /models; null: the first of them.")
 ]
 Covariates = Annotated[
-    list[list[Value | None]],
-    Field(description="A row for each value and each step ahead; null is allowed in the history."),
+    list[Annotated[list[Value | None], Field(fail_fast=True)]],
+    Field(
+        description="A row for each value and each step ahead; null is allowed in the history.",
+        fail_fast=True,
+    ),
 ]
 Nonnegative = Annotated[bool, Field(description="No forecast below zero.")]
 Quantiles = Annotated[
@@ -72,6 +76,13 @@ class JsonRequest(BaseModel):
     """A JSON body: no unknown fields, no texts in place of numbers, no NaN."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MOST_KEYS:
+            raise ValueError(f"{len(given):,} fields, of which most must be unknown")
+        return given
 
 
 class _Timed(JsonRequest):
@@ -98,7 +109,7 @@ class Series(_Timed):
 class ForecastRequest(JsonRequest):
     """Series to forecast."""
 
-    series: list[Series] = Field(min_length=1)
+    series: Annotated[list[Series], Field(min_length=1), FailFast()]
     horizon: Horizon
     model: ModelName | None = None
     quantiles: Levels = list(DEFAULT_QUANTILES)

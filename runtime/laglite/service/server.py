@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import signal
 import socket
@@ -15,6 +16,7 @@ from laglite.errors import InputError
 from laglite.service.app import Service
 
 KEEP_ALIVE_SECONDS = 75  # longer than proxies keep idle connections, which are theirs to close
+UNREAD_SECONDS = 20.0  # between looks for clients that take nothing of their answers
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -22,10 +24,10 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: no host can be called so
+        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"cannot listen at {host}, port {port} ({error.strerror or error}); choose others "
-            "with --host and --port"
+            f"cannot listen at {host}, port {port} ({reason}); choose others with --host and --port"
         ) from error
 
 
@@ -40,9 +42,39 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def server(app: Service) -> uvicorn.Server:
+class Server(uvicorn.Server):
+    """A server that does not wait for clients that read nothing, neither to go on nor to end."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self._cutting = asyncio.create_task(self._cut_off())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what has been accepted; refuse it where a second SIGINT has come."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            waiting = [one for one in self.server_state.tasks if one.cancel()]
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await self.lifespan.shutdown()
+
+    async def _cut_off(self) -> None:
+        """Let connections go that took nothing of what was written from one look to the next."""
+        before: dict[Any, int] = {}
+        while True:
+            await asyncio.sleep(UNREAD_SECONDS)
+            unread = {
+                one: one.transport.get_write_buffer_size() for one in self.server_state.connections
+            }
+            for one, size in unread.items():
+                if size and before.get(one) == size:
+                    one.transport.abort()
+            before = unread
+
+
+def server(app: Service) -> Server:
     """A server that answers what it has accepted before it ends."""
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             app,
             http="h11",
@@ -58,10 +90,15 @@ def server(app: Service) -> uvicorn.Server:
     )
 
 
-def run(app: Service, bound: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; then no new connection is taken, and what came is answered."""
+def run(app: Service, bound: socket.socket) -> bool:
+    """Serve until SIGTERM or SIGINT; then no new connection is taken, and what came is answered.
+
+    False if a SIGINT after that ended it early, what was not answered yet refused.
+    """
+    serving = server(app)
     with _quiet_end():
-        server(app).run(sockets=[bound])
+        serving.run(sockets=[bound])
+    return not serving.force_exit
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class ServiceState:
         return chosen, self.forecasters[chosen]
 
 
-def _state(request: Request) -> ServiceState:
+async def _state(request: Request) -> ServiceState:
     return cast("ServiceState", request.app.state.service)
 
 

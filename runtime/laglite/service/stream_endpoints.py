@@ -13,6 +13,7 @@ from laglite.service.answers import (
     stream_state,
     stream_update,
 )
+from laglite.service.json_body import JsonRoute
 from laglite.service.problems import (
     JSON_PROBLEMS,
     NOT_FOUND,
@@ -40,7 +41,7 @@ from laglite.streaming import Stream
 StreamId = Annotated[str, Path(description="As POST /streams gave it.")]
 PLAIN = (UNAUTHORIZED, NOT_FOUND, TOO_SLOW, TOO_LARGE, OVERLOADED)
 
-router = APIRouter(prefix="/streams", tags=["streams"])
+router = APIRouter(prefix="/streams", tags=["streams"], route_class=JsonRoute)
 
 
 @router.post(
@@ -100,16 +101,16 @@ async def push_values(stream_id: StreamId, asked: StreamValues, state: State) ->
     values = history("values", asked.values, limits, may_be_missing=True)
 
     def call() -> StreamUpdates:
+        held.stream.axis.shifted(held.stream.passed + len(values))  # a time that there is
         updates = [stream_update(held.stream.update(value)) for value in values.tolist()]
+        state.metrics.stream_values.inc(len(values))
         return StreamUpdates(
             updates=updates,
             next=next_value(held, asked.quantiles),
             stream=_state_of(state, held),
         )
 
-    found = await state.models_lane.run(call)
-    state.metrics.stream_values.inc(len(values))
-    return as_json(found)
+    return as_json(await state.models_lane.run(call))
 
 
 @router.post(

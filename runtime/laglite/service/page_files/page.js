@@ -3,7 +3,7 @@
 const by = (id) => document.getElementById(id);
 const PAUSE = 250; // milliseconds after the last change before the forecast is asked for again
 const state = { source: null, series: [], limits: null, forecast: null, chart: null, cursor: null, token: "" };
-let pending = null, timer = null;
+let reading = null, pending = null, timer = null;
 
 /** A problem of the service (RFC 9457), or what else went wrong. */
 class Problem extends Error {
@@ -60,8 +60,12 @@ async function read() {
   if (!state.source) return;
   const { name, content } = state.source;
   calm();
+  clearTimeout(timer);
+  for (const earlier of [reading, pending]) if (earlier) earlier.abort();
+  const mine = (reading = new AbortController());
   try {
     if (!state.limits) await loadModels();
+    if (mine.signal.aborted) return;
     const size = content.size ?? new Blob([content]).size;
     if (size > state.limits.body) {
       throw new Problem("The file is too large", `${name} has ${size.toLocaleString("en-US")} bytes; this service takes ${state.limits.body.toLocaleString("en-US")}.`);
@@ -70,7 +74,7 @@ async function read() {
     for (const input of document.querySelectorAll("[data-reading]")) {
       if (input.value) query.set(input.dataset.reading, input.value);
     }
-    const found = await ask(`table?${query}`, { method: "POST", headers: { "Content-Type": "text/csv" }, body: content });
+    const found = await ask(`table?${query}`, { method: "POST", headers: { "Content-Type": "text/csv" }, body: content, signal: mine.signal });
     state.series = found.series;
     by("notes").replaceChildren(...found.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     by("notes").hidden = !found.notes.length;
@@ -78,10 +82,21 @@ async function read() {
     by("series-label").hidden = by("download-all").hidden = found.series.length < 2;
     await forecast();
   } catch (error) {
+    if (mine.signal.aborted) return; // a later table has taken its place
     by("result").hidden = true;
     by("notes").hidden = true;
     show(error);
   }
+}
+
+/** Take the chart and table of an earlier forecast away. */
+function clear() {
+  state.forecast = state.chart = null;
+  by("chart").replaceChildren();
+  by("chart").removeAttribute("aria-label");
+  by("readout").textContent = "\u00a0";
+  by("table").tHead.replaceChildren();
+  by("table").tBodies[0].replaceChildren();
 }
 
 /** What is asked of each series, but for the series. */
@@ -126,6 +141,10 @@ async function forecast() {
     draw();
     fillTable();
   } catch (error) {
+    if (error.name !== "AbortError" && state.forecast?.series !== series) {
+      clear();
+      by("result-title").textContent = title;
+    }
     show(error);
   } finally {
     if (pending === mine) { pending = null; by("chart").classList.remove("busy"); }
