@@ -46,7 +46,7 @@ OTHER_STANDINS = (
 PLAIN_NAMES = re.compile(
     r"torch\.\w+Storage|torch\.b?float\d+|torch\.device|torch\.Size"
     r"|torch\._utils\._rebuild_(tensor_v2|parameter)"
-    r"|collections\.OrderedDict|(builtins|__builtin__)\.set|_codecs\.encode"
+    r"|collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.set|_codecs\.encode"
 )
 ZIP_START = b"PK\x03\x04"
 LEGACY_PICKLES = 5  # of a file that torch wrote before 1.6, one after another
