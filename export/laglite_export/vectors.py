@@ -27,7 +27,7 @@ class CaseShape:
 def case_shapes(model: LagLlama) -> list[CaseShape]:
     """Short and long prompts, one and many paths, past the cache's first capacity, and padding."""
     spec = model.spec
-    most = spec.max_positions or 2 * spec.max_context_length
+    most = spec.max_positions or 2 * max(spec.max_context_length, spec.context_length)
     wanted = [
         CaseShape(spec.context_length, 8, 12, spec.max_lag + spec.context_length + 7),
         CaseShape(1, 1, 3, spec.max_lag + 40),

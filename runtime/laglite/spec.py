@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ HEAD_ARGUMENTS = {
 CALENDAR_FEATURES = 6
 STATIC_FEATURES = 2
 REGRESSION_FEATURES = 2
+LONGEST_WINDOW = 1 << 20  # values; far beyond any use, yet they fit in memory
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,19 @@ class ModelSpec:
             )
         if self.head_dim % 2:
             raise SpecError(f"head_dim must be even for rotary positions, not {self.head_dim}")
-        if self.max_context_length < self.context_length:
+        if self.max_positions is not None and self.max_positions < self.context_length:
             raise SpecError(
                 f"max_context_length {self.max_context_length} is below "
                 f"context_length {self.context_length}"
             )
         if not self.lags or self.lags[0] < 0 or list(self.lags) != sorted(set(self.lags)):
             raise SpecError("lags must be distinct whole numbers >= 0 in rising order")
+        longest = max(self.context_length, self.max_context_length) + self.max_lag
+        if longest > LONGEST_WINDOW:
+            raise SpecError(
+                f"lags and context reach more than {LONGEST_WINDOW:,} steps back; "
+                "the settings are damaged"
+            )
         for name, allowed in (
             ("head", tuple(HEAD_ARGUMENTS)),
             ("scaling", SCALINGS),
@@ -205,7 +213,7 @@ class ModelSpec:
             if kind is not None and (
                 not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
             ):
-                raise SpecError(f"{name} must be a {fields[name].type}, not {value!r}")
+                raise SpecError(f"{name} must be a {fields[name].type}, not {reprlib.repr(value)}")
         lags = values["lags"]
         if not isinstance(lags, list) or not all(type(lag) is int for lag in lags):
             raise SpecError("lags must be a list of whole numbers")

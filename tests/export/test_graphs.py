@@ -42,6 +42,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "spline_head": {"head": "spline"},
     "linear_rope": {"rope_scaling": "linear", "rope_factor": 2.0},
     "dynamic_rope": {"rope_scaling": "dynamic", "rope_factor": 2.0, "max_context_length": 24},
+    "dynamic_rope_in_the_prompt": {
+        "rope_scaling": "dynamic",
+        "rope_factor": 2.0,
+        "max_context_length": 4,
+    },
     "nope": {"rope_scaling": "nope"},
     "one_head_one_layer": {"num_heads": 1, "num_layers": 1},
     "no_lag_but_the_value": {"lags": (0,)},

@@ -53,6 +53,8 @@ def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: in
         ({"rope_scaling": "yarn"}, "rope_scaling 'yarn' is not known"),
         ({"rope_factor": 0.5}, "rope_factor must be at least 1"),
         ({"max_context_length": 4}, "max_context_length 4 is below"),
+        ({"max_context_length": 2**20}, "reach more than 1,048,576 steps back"),
+        ({"lags": (0, 2**20)}, "reach more than 1,048,576 steps back"),
         ({"num_covariates": -1}, "num_covariates must be a whole number of at least 0, not -1"),
         ({"num_covariates": True}, "num_covariates must be a whole number"),
         ({"num_covariates": 1.0}, "num_covariates must be a whole number"),

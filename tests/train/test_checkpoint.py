@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -122,7 +125,7 @@ def test_no_rope_scaling_in_a_published_checkpoint_is_none() -> None:
     [
         ("studentT.StudentTOutput", "studentT", 3),
         ("student_t.StudentTOutput", "studentT", 3),
-        ("normal.NormalOutput", "normal", 2),
+        ("distribution_output.NormalOutput", "normal", 2),
         ("negative_binomial.NegativeBinomialOutput", "neg_bin", 2),
     ],
 )
@@ -197,6 +200,15 @@ def without(name: str) -> Weights:
 WTE = "model.transformer.wte.weight"
 NAN = {**weights(), WTE: torch.full((4, 12), float("nan"))}
 INF = {**weights(), WTE: torch.full((4, 12), float("inf"))}
+LARGE = {**weights(), WTE: torch.full((4, 12), 1e200, dtype=torch.float64)}
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists of lists of 2 ** depth words, of which no more than `depth` are stored."""
+    value: list[Any] = ["word"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -211,14 +223,27 @@ INF = {**weights(), WTE: torch.full((4, 12), float("inf"))}
         ),
         ({"state": NAN}, r"'transformer\.wte\.weight' holds values that are not finite"),
         ({"state": INF}, r"'transformer\.wte\.weight' holds values that are not finite"),
+        ({"state": LARGE}, r"'transformer\.wte\.weight' holds values that are not finite"),
+        ({"state": {**weights(), WTE: torch.ones(4, 12).int()}}, r"holds int32 values"),
+        ({"state": {**weights(), WTE: torch.ones(4, 12) * 1j}}, r"holds complex64 values"),
         ({"state": [torch.ones(1)]}, r"not a Lag-Llama or laglite checkpoint"),
         ({"state": {1: torch.ones(1)}}, r"missing|not a Lag-Llama or laglite checkpoint"),
         ({"distribution": LOSS}, r"distribution head is not supported.*neg_bin.*studentT"),
         ({"distr_output": None}, r"distribution head is not supported"),
         ({"input_size": 2}, r"input_size is 2; only univariate"),
         ({"n_layer": 2}, r"h\.1\..*missing"),
-        ({"n_layer": "two"}, r"num_layers must be a int"),
+        ({"n_layer": "two"}, r"n_layer must be a whole number, not 'two'"),
         ({"n_embd_per_head": 3}, r"head_dim must be even"),
+        ({"n_head": 2**40}, r"its settings describe [\d,]+ weights, more than its [\d,]+ bytes"),
+        ({"n_layer": 2**40}, r"its settings describe [\d,]+ weights, more than its [\d,]+ bytes"),
+        ({"context_length": 2**40}, r"lags and context reach more than 1,048,576 steps back"),
+        ({"lags_seq": [0, 1, 2, 2**40]}, r"lags and context reach more than 1,048,576 steps back"),
+        ({"lags_seq": [0, 1, 2, 5.5]}, r"lags_seq must be a list of whole numbers"),
+        ({"n_head": [1]}, r"n_head must be a whole number, not \[1\]"),
+        ({"max_context_length": None}, r"max_context_length must be a whole number, not None"),
+        ({"n_layer": nested(40)}, r"n_layer must be a whole number"),
+        ({"scaling": nested(40)}, r"scaling \[\[.* is not known"),
+        ({"scaling": "iqr"}, r"scaling 'iqr' is not known; one of: robust, mean, std, none"),
         ({"scaling": "magic"}, r"scaling 'magic' is not known"),
         ({"lags_seq": [2, 1]}, r"lags must be distinct"),
         ({"lags_seq": ["Q", "M"]}, r"lags|not a Lag-Llama"),
@@ -233,6 +258,87 @@ def test_another_architecture_is_named(
 ) -> None:
     with pytest.raises(CheckpointError, match=rf"a\.ckpt: .*({message})"):
         load_checkpoint(save_published(tmp_path / "a.ckpt", **changes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_real_kind_become_single_precision(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in weights().items()}
+    model = load_checkpoint(save_published(tmp_path / "a.ckpt", state)).model
+    for key, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, state[f"model.{key}"].float(), rtol=0, atol=0)
+
+
+def test_a_learning_rate_of_numpy_does_not_matter(tmp_path: Path) -> None:
+    file = save_published(tmp_path / "a.ckpt", beside=np.logspace(-4, -2, 3)[1])
+    assert load_checkpoint(file).model.spec == dataclasses.replace(SPEC, max_context_length=2048)
+
+
+@pytest.mark.parametrize(
+    ("rope", "context", "given", "positions"),
+    [
+        (None, 8, 4, 2048),  # the size of a table that grows
+        ({"type": "linear", "factor": 2.0}, 2000, 64, 4000),
+        ({"type": "nope", "factor": None}, 8, 4096, 4096),
+        ({"type": "dynamic", "factor": 2.0}, 8, 4, None),  # from here on the base grows
+        ({"type": "dynamic", "factor": 2.0}, 8, 64, None),
+    ],
+)
+def test_positions_are_limited_by_no_published_setting(
+    tmp_path: Path, rope: Any, context: int, given: int, positions: int | None
+) -> None:
+    changes = {"rope_scaling": rope, "context_length": context, "max_context_length": given}
+    spec = load_checkpoint(save_published(tmp_path / "a.ckpt", **changes)).model.spec
+    assert (spec.context_length, spec.max_positions) == (context, positions)
+    assert positions is not None or spec.max_context_length == given
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (Payload(bytearray, 10**11), r"\w+\.bytearray"),
+        (Payload(torch.Tensor, 10**11), r"torch\.Tensor"),
+        (torch.ones(2, device="meta"), r"torch\._utils\._rebuild_meta_tensor_no_storage"),
+        (torch.eye(2).to_sparse(), r"torch\._utils\._rebuild_sparse_tensor"),
+    ],
+    ids=["bytearray", "Tensor", "meta", "sparse"],
+)
+def test_what_torch_would_build_beside_plain_tensors_is_refused_by_name(
+    tmp_path: Path, content: Any, name: str
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"a\.ckpt: refused.* refers to .*{name}"):
+        load_checkpoint(save_published(tmp_path / "a.ckpt", beside=content))
+
+
+@pytest.mark.parametrize("member", ["data.pkl", "data/0"])
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path, member: str) -> None:
+    path = tmp_path / "bomb.ckpt"
+    with (
+        zipfile.ZipFile(save_published(tmp_path / "a.ckpt")) as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            large = name.endswith(member)
+            target.writestr(name, bytes(10_000_000) if large else source.read(name))
+    with pytest.raises(CheckpointError, match=r"bomb\.ckpt: refused: it unpacks to more than its"):
+        load_checkpoint(path)
+
+
+def test_a_changed_byte_among_the_weights_is_damage(tmp_path: Path) -> None:
+    path = save_published(tmp_path / "a.ckpt")
+    content = bytearray(path.read_bytes())
+    content[content.index(weights()[WTE].numpy().tobytes())] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(CheckpointError, match=r"a\.ckpt: not a readable checkpoint.*damaged"):
+        load_checkpoint(path)
+
+
+def test_names_in_a_message_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(b"\x80\x02c\x1b[31m\nred\n.")
+    with pytest.raises(CheckpointError, match=r"refers to '\\x1b\[31m\.red'"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 5_000, 128_000, 255_900])

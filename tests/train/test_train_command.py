@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 
 from laglite.cli import main
@@ -73,6 +74,19 @@ def test_the_command_prints_the_best_checkpoint(run_command: Command, tmp_path: 
     assert result.exit_code == 0
     assert result.stdout == f"{tmp_path / 'run' / 'best.ckpt'}\n"
     assert f"training {SPEC.num_parameters:,} weights for 10 steps" in result.stderr
+
+
+def test_options_complete_a_config_without_data_and_output(waves: Path, tmp_path: Path) -> None:
+    config = write_config(small_config(waves, tmp_path), tmp_path / "a.yaml")
+    values = yaml.safe_load(config.read_text())
+    del values["data"], values["output"]
+    config.write_text(yaml.safe_dump(values))
+    options = ["train", str(config), "--output", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, options)
+    assert (result.exit_code, result.stderr) == (1, f"Error: {config}: key data is missing\n")
+    result = CliRunner().invoke(main, [*options, "--data", str(waves)])
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "run" / "best.ckpt").is_file()
 
 
 @pytest.mark.usefixtures("keep_interrupt_handler")

@@ -1,19 +1,24 @@
 """Checkpoints: laglite's own and the published Lag-Llama's, read without executing anything.
 
-A published checkpoint pickles GluonTS objects among its settings. It is read by torch's
-weights-only unpickler, which builds tensors and plain containers, with inert stand-ins for the few
-classes such files are known to hold. Any other name in the file is refused before it is looked up.
+A published checkpoint pickles GluonTS objects among its settings. All names in a file are compared
+with a short list before torch's weights-only unpickler builds tensors and plain containers, with
+inert stand-ins for the few classes such files are known to hold. Sizes that a file merely claims
+cost no memory.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import pickletools
 import re
+import reprlib
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -26,13 +31,29 @@ from laglite_train.model import LagLlama
 DISTRIBUTIONS = {
     "gluonts.torch.distributions.studentT.StudentTOutput": "studentT",
     "gluonts.torch.distributions.student_t.StudentTOutput": "studentT",
-    "gluonts.torch.distributions.normal.NormalOutput": "normal",
+    "gluonts.torch.distributions.distribution_output.NormalOutput": "normal",
     "gluonts.torch.distributions.negative_binomial.NegativeBinomialOutput": "neg_bin",
 }
 OTHER_STANDINS = (
     "gluonts.torch.modules.loss.NegativeLogLikelihood",
     "gluonts.torch.modules.loss.DistributionLoss",
+    "numpy.core.multiarray.scalar",  # a learning rate of np.logspace
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
 )
+# What else a file may name: less than torch's weights-only unpickler would call, which makes
+# byte arrays and tensors of any size and kind.
+PLAIN_NAMES = re.compile(
+    r"torch\.\w+Storage|torch\.b?float\d+|torch\.device|torch\.Size"
+    r"|torch\._utils\._rebuild_(tensor_v2|parameter)"
+    r"|collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.set|_codecs\.encode"
+)
+ZIP_START = b"PK\x03\x04"
+LEGACY_PICKLES = 5  # of a file that torch wrote before 1.6, one after another
+NAMES_SHOWN = 5
+LEAST_BYTES = 2  # of a weight
+PUBLISHED_SCALINGS = ("robust", "mean", "std", "none")
+PUBLISHED_POSITIONS = 2048
 CHECKPOINT_FORMAT = "laglite"
 UNREADABLE = "not a readable checkpoint; the file is damaged or of another kind"
 
@@ -52,17 +73,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises CheckpointError for a file that is not a checkpoint, that holds anything beyond tensors,
     plain containers and known settings classes, or that describes another architecture.
     """
-    content = _read(path)
+    content, size = _read(path)
     try:
         state, hyper = _weights(content["state_dict"]), content["hyper_parameters"]
         own = hyper.get("format") == CHECKPOINT_FORMAT
-        spec = ModelSpec.from_dict(hyper["spec"]) if own else _published_spec(hyper, state)
+        spec = ModelSpec.from_dict(hyper["spec"]) if own else _published_spec(hyper)
     except (SpecError, CheckpointError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"{path}: not a Lag-Llama or laglite checkpoint ({type(error).__name__}: {error})"
         ) from error
+    if LEAST_BYTES * spec.num_parameters > size:
+        raise CheckpointError(
+            f"{path}: its settings describe {spec.num_parameters:,} weights, more than its "
+            f"{size:,} bytes can hold; another architecture?"
+        )
     model = LagLlama(spec)
     _load_weights(path, model, state)
     training = hyper.get("training", {}) if own else {}
@@ -87,12 +113,22 @@ def save_checkpoint(path: Path, model: LagLlama, training: Mapping[str, Any]) ->
 
 
 class StandIn:
-    """What a pickled GluonTS object becomes: its class's name and a bag of plain values."""
+    """What a pickled object of another library becomes: its class's name and nothing it does."""
 
     qualified_name = ""
 
+    def __init__(self, *_: Any) -> None:
+        """Take what the pickled object was made of, and drop it."""
 
-def _read(path: Path) -> dict[str, Any]:
+    def __setstate__(self, _: Any) -> None:
+        """Drop the pickled object's state."""
+
+    def __repr__(self) -> str:
+        return self.qualified_name
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int]:
+    """What a checkpoint holds, and the file's size in bytes."""
     standins = {
         name: type(name.rpartition(".")[2], (StandIn,), {"qualified_name": name})
         for name in (*DISTRIBUTIONS, *OTHER_STANDINS)
@@ -104,30 +140,63 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         with file, torch.serialization.safe_globals(allowed):
+            size = os.fstat(file.fileno()).st_size
+            _check_names(path, file, size)
+            file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: {_refusal(path, error)}") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,
-            AttributeError, zipfile.BadZipFile) as error:  # fmt: skip
+            AttributeError, AssertionError, struct.error, pickle.UnpicklingError,
+            zipfile.BadZipFile) as error:  # fmt: skip
         raise CheckpointError(f"{path}: {UNREADABLE}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
-    return content
+    return content, size
 
 
-def _refusal(path: Path, error: Exception) -> str:
-    """Say what the unpickler would not admit."""
-    try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (RuntimeError, ValueError, pickle.UnpicklingError):  # not a zip: one bare pickle
-        foreign = re.findall(r"GLOBAL ([\w.]+)", str(error))
-    names = sorted({*foreign} - {*DISTRIBUTIONS, *OTHER_STANDINS})
-    if not names:
-        return UNREADABLE
-    return (
-        f"refused, and nothing in it was executed: it refers to {', '.join(names)}. A checkpoint "
-        "may hold only tensors, plain containers and Lag-Llama's own settings"
+def _check_names(path: Path, file: IO[bytes], size: int) -> None:
+    """Raise CheckpointError for a file that is damaged, inflates, or names what is not listed."""
+    if file.read(len(ZIP_START)) == ZIP_START:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > size:
+                raise CheckpointError(
+                    f"{path}: refused: it unpacks to more than its {size:,} bytes, which no "
+                    "checkpoint does"
+                )
+            if archive.testzip() is not None:
+                raise CheckpointError(f"{path}: {UNREADABLE}")
+            names = {
+                name
+                for member in members
+                if member.filename.endswith(".pkl")
+                for name in _pickled_names(archive.open(member), 1)
+            }
+    else:
+        file.seek(0)
+        names = set(_pickled_names(file, LEGACY_PICKLES))
+    foreign = sorted(
+        name if name.isprintable() else ascii(name)
+        for name in names - {*DISTRIBUTIONS, *OTHER_STANDINS}
+        if not PLAIN_NAMES.fullmatch(name)
     )
+    if foreign:
+        more = len(foreign) - NAMES_SHOWN
+        raise CheckpointError(
+            f"{path}: refused, and nothing in it was executed: it refers to "
+            f"{', '.join(foreign[:NAMES_SHOWN])}{f' and {more} more' if more > 0 else ''}. A "
+            "checkpoint may hold only tensors, plain containers and Lag-Llama's own settings"
+        )
+
+
+def _pickled_names(file: IO[bytes], count: int) -> Iterator[str]:
+    """Names of classes and functions in up to `count` pickles, as far as they can be read."""
+    for _ in range(count):
+        try:
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    yield str(argument).replace(" ", ".")
+        except ValueError:  # raw bytes, the end, or damage, which torch will find
+            return
 
 
 def _weights(state: Any) -> Mapping[str, Any]:
@@ -137,35 +206,52 @@ def _weights(state: Any) -> Mapping[str, Any]:
     return state
 
 
-def _published_spec(hyper: Mapping[str, Any], state: Mapping[str, Any]) -> ModelSpec:
+def _published_spec(hyper: Mapping[str, Any]) -> ModelSpec:
     """The specification in a published checkpoint's `hyper_parameters`."""
     kwargs = hyper["model_kwargs"]
     distribution = getattr(type(kwargs["distr_output"]), "qualified_name", None)
     if distribution not in DISTRIBUTIONS:
         supported = ", ".join(sorted(set(DISTRIBUTIONS.values())))
         raise CheckpointError(f"its distribution head is not supported; laglite has {supported}")
-    if kwargs["input_size"] != 1:
+    if _whole(kwargs, "input_size") != 1:
         raise CheckpointError(f"input_size is {kwargs['input_size']}; only univariate models")
+    scaling = kwargs["scaling"] or "none"
+    if scaling not in PUBLISHED_SCALINGS:
+        known = ", ".join(PUBLISHED_SCALINGS)
+        raise CheckpointError(f"scaling {reprlib.repr(scaling)} is not known; one of: {known}")
+    lags = kwargs["lags_seq"]
+    if not isinstance(lags, list | tuple) or not all(float(lag).is_integer() for lag in lags):
+        raise CheckpointError("lags_seq must be a list of whole numbers")
     rope = kwargs.get("rope_scaling") or {"type": "none"}
-    width = kwargs["n_head"] * kwargs["n_embd_per_head"]
-    lags = [int(lag) for lag in kwargs["lags_seq"]]
+    context, positions = _whole(kwargs, "context_length"), _whole(kwargs, "max_context_length")
+    if rope["type"] != "dynamic":  # there it is the size of a table that grows, not a limit
+        positions = max(positions, 2 * context, PUBLISHED_POSITIONS)
+    heads, head_dim = _whole(kwargs, "n_head"), _whole(kwargs, "n_embd_per_head")
     return ModelSpec.from_dict(
         {
-            "num_layers": kwargs["n_layer"],
-            "num_heads": kwargs["n_head"],
-            "head_dim": kwargs["n_embd_per_head"],
-            "mlp_width": default_mlp_width(width),
-            "lags": lags,
+            "num_layers": _whole(kwargs, "n_layer"),
+            "num_heads": heads,
+            "head_dim": head_dim,
+            "mlp_width": default_mlp_width(heads * head_dim),
+            "lags": [int(lag) for lag in lags],
             "head": DISTRIBUTIONS[distribution],
-            "scaling": kwargs["scaling"] or "none",
+            "scaling": scaling,
             "history": "zeros",
             "calendar": bool(kwargs.get("time_feat", True)),
-            "context_length": kwargs["context_length"],
-            "max_context_length": max(kwargs["max_context_length"], kwargs["context_length"]),
+            "context_length": context,
+            "max_context_length": positions,
             "rope_scaling": rope["type"],
             "rope_factor": float(rope.get("factor") or 1.0),
         }
     )
+
+
+def _whole(kwargs: Mapping[str, Any], name: str) -> int:
+    """A setting that counts something. Raises KeyError, CheckpointError."""
+    value = kwargs[name]
+    if type(value) is not int:
+        raise CheckpointError(f"{name} must be a whole number, not {reprlib.repr(value)}")
+    return value
 
 
 def _load_weights(path: Path, model: LagLlama, state: Mapping[str, Any]) -> None:
@@ -185,7 +271,11 @@ def _load_weights(path: Path, model: LagLlama, state: Mapping[str, Any]) -> None
                 f"{path}: weight {name!r} is {tuple(found.shape)} where the settings say "
                 f"{tuple(tensor.shape)}; another architecture?"
             )
-        if not torch.isfinite(found).all():
+        if not found.is_floating_point():
+            kind = str(found.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{path}: weight {name!r} holds {kind} values, not real numbers")
+        weights[name] = found.to(tensor.dtype)
+        if not torch.isfinite(weights[name]).all():
             raise CheckpointError(f"{path}: weight {name!r} holds values that are not finite")
     extra = sorted(set(weights) - set(wanted))
     if extra:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import warnings
 from pathlib import Path
@@ -44,13 +43,8 @@ def train(
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "train", "laglite train") from error
     first = rank_zero_only.rank == 0  # of several processes one speaks
-    settings = read_config(config)
-    if data:
-        settings = dataclasses.replace(settings, data=data)
-    if output:
-        settings = dataclasses.replace(settings, output=output)
-    if init:
-        settings = dataclasses.replace(settings, init=init)
+    given = {"data": list(data), "output": output, "init": init}
+    settings = read_config(config, {key: value for key, value in given.items() if value})
     if first:
         click.echo(
             f"training {settings.model.num_parameters:,} weights for "

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read and check a YAML file. Raises InputError that names the key."""
+def read_config(path: Path, given: Mapping[str, Any] | None = None) -> TrainConfig:
+    """Read and check a YAML file, whose keys those `given` replace or complete.
+
+    Raises InputError that names the key.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -92,7 +96,7 @@ def read_config(path: Path) -> TrainConfig:
             f"{path}: a training config is a mapping of keys, such as model: and data:"
         )
     try:
-        config = _build(TrainConfig, values, "")
+        config = _build(TrainConfig, {**values, **(given or {})}, "")
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     _check(config, path)
