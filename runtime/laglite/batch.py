@@ -10,12 +10,31 @@ from numpy.typing import NDArray
 
 from laglite.backends import Backend
 from laglite.decoding import PathRequest, Prefilled, prefill, sample_paths
+from laglite.errors import InputError
+from laglite.heads import HEADS
+from laglite.memory import available_memory, gigabytes
 from laglite.spec import ModelSpec
 
 Paths = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 CACHE_BYTES = 64 << 20  # of the prompts' keys and values that wait at once
 MOST_SERIES = 64
+UNASKED_BYTES = 256 << 20  # what paths may take before the system is asked how much is left
+
+
+def check_paths_fit(spec: ModelSpec, paths: int, horizon: int, series: int) -> None:
+    """Raises InputError where so many paths, of `series` at once, take more than memory holds."""
+    cache = 2 * 8 * spec.num_layers * spec.width  # twice: it is copied into a larger one
+    step = cache + 16 * HEADS[spec.head].fine_draws + 16  # draws in double and single precision
+    size = series * paths * (horizon * step + 4 * (spec.max_lag + 2 * spec.num_features))
+    if size <= UNASKED_BYTES:
+        return
+    available = available_memory()
+    if available is not None and size > available:
+        raise InputError(
+            f"{paths:,} paths of {horizon:,} steps need about {gigabytes(size)} of memory, and "
+            f"{gigabytes(available)} are left; ask for fewer paths or a shorter horizon"
+        )
 
 
 def chunks(spec: ModelSpec, context: int, count: int, threads: int) -> Iterator[range]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from laglite.arguments import as_history, as_seed, for_each, whole_number
 from laglite.backends import Backend, open_backend
-from laglite.batch import chunks, sample_many
+from laglite.batch import check_paths_fit, chunks, sample_many
 from laglite.bundle import Bundle, locate, open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.device_decoding import DeviceSampler
@@ -102,6 +102,8 @@ class Forecaster:
         given = checked_covariates(self.bundle, covariates, len(history), horizon)
         seed = fresh_seed() if seed is None else as_seed(seed)
         series = _Series(history, axis, given, item_id)
+        if self._on_device is None:
+            check_paths_fit(self.spec, num_samples, horizon, 1)
         request = self._request(
             series,
             None if item_id is None else repr(item_id),
@@ -194,6 +196,7 @@ class Forecaster:
         if self._on_device is not None:
             parts = self._on_device.chunks(count)
         else:
+            check_paths_fit(self.spec, num_samples, horizon, min(each, count))
             parts = chunks(self.spec, context, count, each)
         forecasts: list[Forecast] = []
         with ThreadPoolExecutor(each) as pool:

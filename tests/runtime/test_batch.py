@@ -112,3 +112,18 @@ def test_a_forecast_that_is_not_finite_names_its_series(tiny: Forecaster, thread
         forecaster.predict(series[2], horizon=HORIZON, seed=1, **TIMES)
     with pytest.raises(LagliteError, match="^series 'c': the model's forecast is not finite"):
         forecaster.predict(series[2], horizon=HORIZON, seed=1, item_id="c", **TIMES)
+
+
+def test_paths_that_do_not_fit_the_memory_are_refused_before_they_are_drawn(
+    tiny: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(50.0)
+    with pytest.raises(
+        InputError, match="1,000,000,000 paths of 3 steps need about "
+    ):
+        tiny.predict(values, horizon=3, num_samples=10**9)
+    with pytest.raises(InputError, match=r"ask for fewer paths or a shorter horizon"):
+        tiny.predict_batch([values], horizon=3, num_samples=10**9)
+    monkeypatch.setattr("laglite.batch.UNASKED_BYTES", 0)
+    monkeypatch.setattr("laglite.batch.available_memory", lambda: None)
+    assert tiny.predict(values, horizon=3, num_samples=10).samples.shape == (10, 3)

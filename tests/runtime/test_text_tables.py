@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laglite import memory
 from laglite.errors import InputError
-from laglite.reading import Columns, TableForm, memory, read_series, text_series
+from laglite.reading import Columns, TableForm, read_series, text_series
 from laglite.reading.tables import MOST_COLUMNS
 from tests.runtime.conftest import Read
 
@@ -333,7 +334,7 @@ def test_a_file_that_unpacks_to_more_than_memory_holds_is_refused_while_it_is_re
 def test_a_parquet_table_that_does_not_fit_is_refused_before_it_is_read(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr("laglite.reading.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match="a table of 100 rows needs about .* of memory to read"):
         read({"y": np.arange(100.0)})
 

@@ -97,10 +97,15 @@ def test_what_waits_together_is_forecast_by_one_call_with_the_numbers_it_has_alo
     assert metric(service, "laglite_batch_requests_count") == 2
 
 
+@pytest.mark.parametrize("limit", [{"draws": 72}, {"steps": 9}])  # three of 8 x 3, of 3
 def test_other_horizons_wait_for_the_next_call_and_large_batches_are_divided(
-    serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
+    serve: Serve,
+    held: HeldForecaster,
+    senders: ThreadPoolExecutor,
+    series: Values,
+    limit: dict[str, int],
 ) -> None:
-    service = serve({"nano": held}, draws=72)  # three of 8 x 3
+    service = serve({"nano": held}, **limit)
     post = sender(service, senders)
     answers = [post(asking(series, 0))]
     wait_until(lambda: held.calls == [1])

@@ -258,10 +258,11 @@ def test_a_series_that_cannot_be_forecast_leaves_no_chart_of_another(open_page: 
 
 
 @in_chromium
+@pytest.mark.parametrize("limit", [{"draws": 4800}, {"steps": 48}])  # two series at a time
 def test_pasted_series_are_chosen_from_and_all_downloaded(
-    open_page: OpenPage, serve: Serve, nano: Forecaster
+    open_page: OpenPage, serve: Serve, nano: Forecaster, limit: dict[str, int]
 ) -> None:
-    page = open_page(serve(draws=4800).url)  # two series of 24 steps and 100 paths at a time
+    page = open_page(serve(**limit).url)
     page.click("#paste summary")
     series = {name: 3.0 + np.arange(30) % (4 + place) for place, name in enumerate("abc")}
     lines = [f"{name},{value}\n" for name, values in series.items() for value in values]

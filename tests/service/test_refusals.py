@@ -169,6 +169,7 @@ def test_json_may_name_its_charset(client: httpx.Client) -> None:
         ({"series": 1}, body(series=[SERIES] * 2), "series"),
         ({"values": 4}, body(), "series.0.values"),
         ({"draws": 3}, body(), "horizon"),
+        ({"steps": 1}, body(), "horizon"),
         ({"quantiles": 1}, body(quantiles=[0.1, 0.2]), "quantiles"),
     ],
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from laglite.errors import InputError
-from laglite.reading.memory import available_memory, too_large
+from laglite.memory import available_memory
+from laglite.reading.memory import too_large
 
 # Memory that reading takes for each byte, row and cell: at most this on tables of 1 to 50 columns.
 BYTE, ROW, CELL = 7, 300, 100

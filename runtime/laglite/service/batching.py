@@ -1,8 +1,8 @@
 """Micro-batching: requests that wait at the same time and ask for the same are forecast together.
 
 The head of the queue always goes next; what else waits for the same model, horizon, samples and
-context goes with it by one `predict_batch`, up to a limit of draws. Each request has its own seed,
-so that its samples do not depend on its company.
+context goes with it by one `predict_batch`, up to limits of steps and draws. Each request has its
+own seed, so that its samples do not depend on its company.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Job:
     answer: asyncio.Future[list[Forecast]] = field(default_factory=asyncio.Future)
 
     @property
-    def draws(self) -> int:
-        return len(self.series) * self.key.samples * self.key.horizon
+    def steps(self) -> int:
+        return len(self.series) * self.key.horizon
 
 
 Outcome = list[Forecast] | Exception  # of a job
@@ -116,20 +116,25 @@ class Batcher:
         """The first job that has not waited too long, and those that go with it."""
         taken: list[Job] = []
         left: deque[Job] = deque()
-        now, draws = time.monotonic(), 0
+        now, steps = time.monotonic(), 0
         for job in self._waiting:
             if job.answer.done():  # whoever asked has gone
                 continue
             if now > job.latest:
                 seconds = self._limits.wait_seconds
                 _answer(job, overloaded(f"waited {seconds:g} s without being computed"))
-            elif not taken or (job.key == taken[0].key and draws + job.draws <= self._limits.draws):
+            elif not taken or (job.key == taken[0].key and self._fits(job, steps)):
                 taken.append(job)
-                draws += job.draws
+                steps += job.steps
             else:
                 left.append(job)
         self._waiting = left
         return taken
+
+    def _fits(self, job: Job, steps: int) -> bool:
+        """Whether a batch that has `steps` may take a job of the same key."""
+        steps += job.steps
+        return steps <= self._limits.steps and steps * job.key.samples <= self._limits.draws
 
     def _compute(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Together; or each alone where one of them cannot be forecast."""

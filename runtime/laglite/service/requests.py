@@ -50,6 +50,7 @@ def check_draws(limits: Limits, series: int, samples: int, horizon: int, levels:
     check_limit("samples", samples, limits.samples, "sample paths")
     check_limit("series", series, limits.series, "series")
     check_limit("quantiles", levels, limits.quantiles, "levels")
+    check_limit("horizon", series * horizon, limits.steps, "steps (series x horizon)")
     draws = series * samples * horizon
     check_limit("horizon", draws, limits.draws, "draws (series x samples x horizon)")
 

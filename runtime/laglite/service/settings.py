@@ -29,6 +29,7 @@ class Limits:
     values: int = _limit(100_000, "Values of a series.")
     table_values: int = _limit(200_000, "Values of a table, those between far times included.")
     draws: int = _limit(250_000, "Series x samples x horizon, of a request and of a batch.")
+    steps: int = _limit(10_000, "Series x horizon, of a request and of a batch.")
     quantiles: int = _limit(99, "Quantile levels of a request.")
     requests: int = _limit(64, "Requests that are read, wait or are computed at a time.")
     wait_seconds: float = _limit(30.0, "Seconds that a request may wait before it is computed.")

@@ -248,8 +248,9 @@ const stem = () => state.source.name.replace(/\.[^.]*$/, "") || "series";
 
 /** All series, in as many requests as the limits need; the seed makes the numbers the same. */
 async function downloadAll() {
-  const options = question(), { draws, series: most } = state.limits;
-  const size = Math.max(1, Math.min(most, Math.floor(draws / (options.samples * options.horizon))));
+  const options = question(), { draws, steps, series: most } = state.limits;
+  const fit = Math.min(steps, draws / options.samples) / options.horizon;
+  const size = Math.max(1, Math.min(most, Math.floor(fit)));
   const found = [];
   by("download-all").disabled = true;
   try {
