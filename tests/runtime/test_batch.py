@@ -118,9 +118,7 @@ def test_paths_that_do_not_fit_the_memory_are_refused_before_they_are_drawn(
     tiny: Forecaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = np.arange(50.0)
-    with pytest.raises(
-        InputError, match="1,000,000,000 paths of 3 steps need about "
-    ):
+    with pytest.raises(InputError, match="1,000,000,000 paths of 3 steps need about "):
         tiny.predict(values, horizon=3, num_samples=10**9)
     with pytest.raises(InputError, match=r"ask for fewer paths or a shorter horizon"):
         tiny.predict_batch([values], horizon=3, num_samples=10**9)
