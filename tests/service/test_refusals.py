@@ -247,6 +247,14 @@ def test_unknown_paths_and_methods_are_refused_in_the_same_shape(client: httpx.C
     assert 'endpoint="other",method="GET",status="404"' in counted
 
 
+def test_monitors_may_ask_for_the_head_alone(client: httpx.Client) -> None:
+    for path in ("/", "/health", "/health/live"):
+        response = client.head(path)
+        assert response.status_code == 200
+        assert response.content == b""
+        assert response.headers["content-length"] == client.get(path).headers["content-length"]
+
+
 def test_a_token_is_asked_for_everywhere_but_on_the_page_and_for_health(serve: Serve) -> None:
     service = serve(token="s3cret-token")
     assert service.client.post("/forecast", json=body()).status_code == 200

@@ -82,7 +82,12 @@ def test_a_bad_table_is_explained_with_its_row(
 
 @pytest.mark.parametrize(
     ("options", "field"),
-    [({"delimiter": "ab"}, "delimiter"), ({"decimal": "x"}, "decimal"), ({"wide": "x"}, "wide")],
+    [
+        ({"delimiter": "ab"}, "delimiter"),
+        ({"decimal": "x"}, "decimal"),
+        ({"wide": "x"}, "wide"),
+        ({"target-column": "sales"}, "target-column"),
+    ],
 )
 def test_a_wrong_parameter_is_named(
     client: httpx.Client, options: dict[str, str], field: str

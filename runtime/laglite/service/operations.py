@@ -12,6 +12,7 @@ from laglite.service.state import State
 router = APIRouter(tags=["service"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get(
     "/health", responses={503: {"model": Health, "description": "No request is admitted now."}}
 )
@@ -23,6 +24,7 @@ async def health(state: State, response: Response) -> Health:
     return Health(live=True, ready=True, detail="ready")
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live")
 async def live() -> Health:
     """Whether the process answers; never asks for the token."""

@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent / "page_files"
 router = APIRouter()
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", response_class=Response, include_in_schema=False)
 async def page() -> Response:
     """Forecast a CSV in the browser."""

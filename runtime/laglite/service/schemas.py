@@ -257,6 +257,25 @@ class StreamForecastRequest(JsonRequest):
     model_config = ConfigDict(json_schema_extra={"examples": [{"horizon": 1, "seed": 1}]})
 
 
+ShortText = Annotated[str | None, Field(min_length=1, max_length=LONGEST_NAME)]
+
+
+class TableQuery(BaseModel):
+    """How a table is to be read; what is left out is guessed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field("table", max_length=LONGEST_NAME, description="For messages.")
+    id_column: ShortText = None
+    time_column: ShortText = None
+    target_column: ShortText = None
+    freq: ShortText = None
+    time_zone: ShortText = None
+    delimiter: str | None = Field(None, pattern=r'^[^\r\n"]$')
+    decimal: str | None = Field(None, pattern=r"^[.,]$")
+    wide: bool = Field(False, description="Each column beside the times is a series.")
+
+
 class TableSeries(BaseModel):
     """A series of a table, as /forecast takes it, and the times of its values."""
 

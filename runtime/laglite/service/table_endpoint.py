@@ -25,14 +25,13 @@ from laglite.service.problems import (
     documented,
 )
 from laglite.service.requests import need_media
-from laglite.service.schemas import LONGEST_NAME, TableResponse, TableSeries
+from laglite.service.schemas import TableQuery, TableResponse, TableSeries
 from laglite.service.state import State
 
 MEDIA_TYPES = ("text/csv", "application/jsonl", "application/x-ndjson")
 EXAMPLE = "date,sales\n2024-01-01,11.2\n2024-01-02,12.9\n2024-01-03,\n2024-01-04,14.1\n"
 OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
-Name = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)]
 router = APIRouter()
 
 
@@ -53,15 +52,7 @@ router = APIRouter()
 async def table(
     request: Request,
     state: State,
-    name: Annotated[str, Query(max_length=LONGEST_NAME, description="For messages.")] = "table",
-    id_column: Name = None,
-    time_column: Name = None,
-    target_column: Name = None,
-    freq: Name = None,
-    time_zone: Name = None,
-    delimiter: Annotated[str | None, Query(pattern=r'^[^\r\n"]$')] = None,
-    decimal: Annotated[str | None, Query(pattern=r"^[.,]$")] = None,
-    wide: Annotated[bool, Query(description="Each column beside the times is a series.")] = False,
+    asked: Annotated[TableQuery, Query()],
 ) -> Response:
     """Read CSV or JSON lines into series that /forecast takes, guessing columns and frequency.
 
@@ -72,15 +63,16 @@ async def table(
     for magic, kind in ((GZIP, "is packed by gzip"), (b"PAR1", "is a Parquet file")):
         if raw.startswith(magic):
             raise RefusalError(
-                MEDIA, f"{name}: {kind}; send text, as CSV or JSON lines", field="body"
+                MEDIA, f"{asked.name}: {kind}; send text, as CSV or JSON lines", field="body"
             )
-    form = TableForm(delimiter, decimal, wide, time_zone)
-    columns = Columns(id_column, time_column, target_column, form=form)
+    form = TableForm(asked.delimiter, asked.decimal, asked.wide, asked.time_zone)
+    columns = Columns(asked.id_column, asked.time_column, asked.target_column, form=form)
+    most = state.limits.table_values
 
     def call() -> Response:
         notes: list[str] = []
         try:
-            found = text_series(name, raw, columns, freq, notes.append, state.limits.table_values)
+            found = text_series(asked.name, raw, columns, asked.freq, notes.append, most)
         except InputError as error:
             raise RefusalError(INVALID, as_parameters(str(error)), field="body") from error
         check_limit("body", len(found), state.limits.series, "series")
