@@ -61,7 +61,7 @@ audit: python $(DEMO)/installed $(TEST)/installed
 	$(TEST)/bin/pip-audit --strict --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
 
 test: lint docs $(NEIGHBOURS)/installed
-	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile
+	$(TEST)/bin/python -m pytest
 	$(NEIGHBOURS)/bin/python -m pytest tests/neighbours
 
 clean:
