@@ -61,7 +61,8 @@ audit: python $(DEMO)/installed $(TEST)/installed
 	$(TEST)/bin/pip-audit --strict --path $$($(DEMO)/bin/python -c 'import site; print(site.getsitepackages()[0])')
 
 test: lint docs $(NEIGHBOURS)/installed
-	$(TEST)/bin/python -m pytest
+	$(TEST)/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/train
+	$(TEST)/bin/python -m pytest tests/train
 	$(NEIGHBOURS)/bin/python -m pytest tests/neighbours
 
 clean:
