@@ -69,6 +69,21 @@ def asking(values: Values, seed: int, **more: Any) -> dict[str, Any]:
     } | more
 
 
+def kept_busy(
+    serve: Serve,
+    held: HeldForecaster,
+    senders: ThreadPoolExecutor,
+    series: Values,
+    **limits: int,
+) -> tuple[ServiceThread, Post, Future[httpx.Response]]:
+    """A service that computes a first request until `held` lets it go, so that others wait."""
+    service = serve({"nano": held}, **limits)
+    post = sender(service, senders)
+    first = post(asking(series, 0))
+    wait_until(lambda: held.calls == [1])
+    return service, post, first
+
+
 def test_what_waits_together_is_forecast_by_one_call_with_the_numbers_it_has_alone(
     serve: Serve,
     held: HeldForecaster,
@@ -105,10 +120,8 @@ def test_other_horizons_wait_for_the_next_call_and_large_batches_are_divided(
     series: Values,
     limit: dict[str, int],
 ) -> None:
-    service = serve({"nano": held}, **limit)
-    post = sender(service, senders)
-    answers = [post(asking(series, 0))]
-    wait_until(lambda: held.calls == [1])
+    service, post, first = kept_busy(serve, held, senders, series, **limit)
+    answers = [first]
     for place, horizon in enumerate((3, 2, 3, 3, 3), 1):
         answers.append(post(asking(series, place, horizon=horizon)))
         wait_until(lambda: metric(service, "laglite_queue_requests") == place)  # noqa: B023
@@ -120,10 +133,7 @@ def test_other_horizons_wait_for_the_next_call_and_large_batches_are_divided(
 def test_a_request_that_cannot_be_forecast_spoils_no_other(
     serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
 ) -> None:
-    service = serve({"nano": held})
-    post = sender(service, senders)
-    first = post(asking(series, 0))
-    wait_until(lambda: held.calls == [1])
+    service, post, first = kept_busy(serve, held, senders, series)
     good = [post(asking(series, seed)) for seed in (1, 2)]
     bad = asking(series, 3)
     bad["series"][0]["covariates"] = [[1.0]] * (len(series) + 3)
@@ -138,10 +148,7 @@ def test_a_request_that_cannot_be_forecast_spoils_no_other(
 def test_what_clients_asked_that_have_gone_is_given_up(
     serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
 ) -> None:
-    service = serve({"nano": held})
-    post = sender(service, senders)
-    first = post(asking(series, 0))
-    wait_until(lambda: held.calls == [1])
+    service, post, first = kept_busy(serve, held, senders, series)
     content = json.dumps(asking(series, 1)).encode()
     host, _, port = service.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), PATIENCE) as connection:
@@ -202,10 +209,7 @@ def test_a_request_that_has_waited_too_long_is_refused_instead_of_computed(
     series: Values,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    service = serve({"nano": held})
-    post = sender(service, senders)
-    first = post(asking(series, 0))
-    wait_until(lambda: held.calls == [1])
+    service, post, first = kept_busy(serve, held, senders, series)
     second = post(asking(series, 1))
     wait_until(lambda: metric(service, "laglite_queue_requests") == 1)
     later = SimpleNamespace(monotonic=lambda: time.monotonic() + 31, perf_counter=time.perf_counter)
