@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from laglite.bundle import Bundle
 from laglite.errors import BundleError
 from laglite.spec import ModelSpec
+from laglite_export.layers import tower_name
 from laglite_train.model import LagLlama
 
 Array = NDArray[np.float32]
 PRECISION = "fp32"
+MATRICES = ("attn.qk_0", "attn.qk_1", "attn.v", "attn.out", "mlp.gate", "mlp.up", "mlp.down")
 
 
 def load_bundle_model(bundle: Bundle) -> LagLlama:
@@ -54,37 +56,44 @@ def _state(spec: ModelSpec, stored: dict[str, Array]) -> dict[str, Array]:
     state = {
         "transformer.wte.weight": stored["wte.weight"].T,
         "transformer.wte.bias": stored["wte.bias"],
-        "transformer.ln_f.scale": stored["ln_f"],
     }
+    names = ["ln_f"]
     for layer in range(spec.num_layers):
-        block = f"h.{layer}"
-        query, key = _query_key(spec, stored, f"{block}.attn")
-        parts = {
-            "rms_1.scale": stored[f"{block}.rms_1"],
-            "rms_2.scale": stored[f"{block}.rms_2"],
-            "attn.q_proj.weight": query,
-            "attn.kv_proj.weight": np.concatenate([key, stored[f"{block}.attn.v"].T]),
-            "attn.c_proj.weight": stored[f"{block}.attn.out"].T,
-            "mlp.c_fc1.weight": stored[f"{block}.mlp.gate"].T,
-            "mlp.c_fc2.weight": stored[f"{block}.mlp.up"].T,
-            "mlp.c_proj.weight": stored[f"{block}.mlp.down"].T,
-        }
-        state.update({f"transformer.{block}.{name}": array for name, array in parts.items()})
+        names += [f"h.{layer}.rms_1", f"h.{layer}.rms_2"]
+        state.update(_layer(spec, stored, f"h.{layer}"))
+    towers = range(len(spec.tower_sizes))
+    for name in names:
+        gains = [stored[tower_name(spec, name, tower)] for tower in towers]
+        state[f"transformer.{name}.scale"] = np.concatenate(gains)
     if spec.regression:
-        gate = len(spec.arguments)
-        state["regression_gate.weight"] = stored["head.weight"].T[gate : gate + 1]
-        state["regression_gate.bias"] = stored["head.bias"][gate : gate + 1]
+        gates = slice(len(spec.arguments), len(spec.arguments) + spec.num_gates)
+        state["regression_gate.weight"] = stored["head.weight"].T[gates]
+        state["regression_gate.bias"] = stored["head.bias"][gates]
     for index in range(len(spec.arguments)):
         state[f"param_proj.proj.{index}.weight"] = stored["head.weight"].T[index : index + 1]
         state[f"param_proj.proj.{index}.bias"] = stored["head.bias"][index : index + 1]
     return state
 
 
-def _query_key(spec: ModelSpec, stored: dict[str, Array], scope: str) -> tuple[Array, Array]:
-    """Query and key matrices [width, width] from the first and second halves of all heads."""
-    halves = [
-        stored[f"{scope}.qk_{half}"].T.reshape(2 * spec.num_heads, spec.head_dim // 2, spec.width)
-        for half in (0, 1)
-    ]
-    both = np.stack(halves, axis=1).reshape(2, spec.width, spec.width)
-    return both[0] * np.float32(np.sqrt(spec.head_dim)), both[1]
+def _layer(spec: ModelSpec, stored: dict[str, Array], block: str) -> dict[str, Array]:
+    """The projections of a layer."""
+    state = {}
+    for tower, (width, _) in enumerate(spec.tower_sizes):
+        found: dict[str, Array] = {
+            name: stored[tower_name(spec, f"{block}.{name}", tower)].T for name in MATRICES
+        }
+        halves = [
+            found[f"attn.qk_{half}"].reshape(-1, spec.head_dim // 2, width) for half in (0, 1)
+        ]
+        query, key = np.stack(halves, axis=1).reshape(2, width, width)
+        parts = {
+            "attn.q_proj": query * np.float32(np.sqrt(spec.head_dim)),
+            "attn.kv_proj": np.concatenate([key, found["attn.v"]]),
+            "attn.c_proj": found["attn.out"],
+            "mlp.c_fc1": found["mlp.gate"],
+            "mlp.c_fc2": found["mlp.up"],
+            "mlp.c_proj": found["mlp.down"],
+        }
+        for name, array in parts.items():
+            state[f"transformer.{tower_name(spec, f'{block}.{name}', tower)}.weight"] = array
+    return state

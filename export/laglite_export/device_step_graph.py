@@ -44,7 +44,7 @@ def build_device_step(
     values = g.input("values", (STEPS, SERIES, PATHS))
     following, now = _clock(g, values)
     tokens = _tokens(g, spec, values, now)
-    x = embed(g, tokens, weights)
+    towers = embed(g, tokens, spec, weights)
     rotary = _rotary(g, spec, now)
     mask = g.input("prompt_mask", (SERIES, CONTEXT))
     mask = g.op("Unsqueeze", mask, g.shape(1, 2), scope="mask")
@@ -52,7 +52,7 @@ def build_device_step(
     place = _cache_places(g, spec, values, now)
     for layer in range(spec.num_layers):
         scope = f"h.{layer}.attn"
-        normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
+        normed = rms_norm(g, towers, f"h.{layer}.rms_1", spec, weights)
         query, key, value = query_key_value(g, normed, layer, spec, weights, rotary, leading=2)
         caches = [
             _append(g, f"{name}_{layer}", new, place, (SERIES, PATHS, heads, STEPS, dim), scope)
@@ -65,9 +65,9 @@ def build_device_step(
             g, query, own, prompt_key, prompt_value, scope, leading=1, mask=mask
         )
         mixed = g.op("Reshape", mixed, g.shape(0, 0, spec.width), scope=scope)
-        x = attention_output(g, x, mixed, layer, weights)
-        x = mlp(g, x, layer, weights)
-    arguments = head(g, final_norm(g, x, weights), tokens, spec, weights)
+        towers = attention_output(g, towers, mixed, layer, spec, weights)
+        towers = mlp(g, towers, layer, spec, weights)
+    arguments = head(g, final_norm(g, towers, spec, weights), tokens, spec, weights)
     drawn = _draw(g, spec, arguments, values, following, now)
     _write_row(g, "arguments", list(arguments.values()), following)
     row = g.op("Unsqueeze", drawn, g.shape(0), scope="draw")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,47 @@ def linear(g: GraphBuilder, x: str, name: str, matrix: NDArray[np.float32], scop
     return g.linear(x, name, matrix.T, scope)
 
 
-def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> str:
-    """X / sqrt(mean(x^2) + eps) * gain, in the pattern that onnxruntime fuses to one kernel."""
+def tower_name(spec: ModelSpec, name: str, tower: int) -> str:
+    """The name of a matrix that each tower has of its own; of one tower, `name` itself."""
+    return f"{name}.{tower}" if spec.towers else name
+
+
+def tower_weights(spec: ModelSpec, weights: Weights, name: str) -> list[NDArray[np.float32]]:
+    """The weight [out, in] of every tower's projection `name`, as PyTorch has it."""
+    count = len(spec.tower_sizes)
+    return [weights[f"{tower_name(spec, name, tower)}.weight"] for tower in range(count)]
+
+
+def split(g: GraphBuilder, x: str, sizes: Sequence[int], scope: str) -> list[str]:
+    """Parts of x [..., sum of sizes] along its last axis."""
+    if len(sizes) == 1:
+        return [x]
+    return g.ops("Split", len(sizes), x, g.shape(*sizes), scope=scope, axis=-1)
+
+
+def join(g: GraphBuilder, parts: Sequence[str], scope: str, axis: int = -1) -> str:
+    """Parts side by side."""
+    return parts[0] if len(parts) == 1 else g.op("Concat", *parts, scope=scope, axis=axis)
+
+
+def rms_norm(
+    g: GraphBuilder, towers: Sequence[str], name: str, spec: ModelSpec, weights: Weights
+) -> list[str]:
+    """X / sqrt(mean(x^2) + eps) * gain of each tower x [..., width].
+
+    In the pattern that onnxruntime fuses to one kernel.
+    """
+    gains = np.split(
+        weights[f"transformer.{name}.scale"],
+        np.cumsum([width for width, _ in spec.tower_sizes])[:-1],
+    )
+    return [
+        _rms_norm(g, x, tower_name(spec, name, tower), gain)
+        for tower, (x, gain) in enumerate(zip(towers, gains, strict=True))
+    ]
+
+
+def _rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> str:
     square = g.op("Pow", x, g.constant("two", np.array([2.0], np.float32)), scope=name)
     mean = g.op("ReduceMean", square, scope=name, axes=[-1], keepdims=1)
     eps = g.constant("rms_eps", np.array([RMS_EPS], np.float32))
@@ -31,10 +70,11 @@ def rms_norm(g: GraphBuilder, x: str, name: str, gain: NDArray[np.float32]) -> s
     return g.op("Mul", g.op("Div", x, root, scope=name), g.weight(name, gain), scope=name)
 
 
-def embed(g: GraphBuilder, tokens: str, weights: Weights) -> str:
-    """Project tokens [..., features] to the residual stream [..., width]."""
+def embed(g: GraphBuilder, tokens: str, spec: ModelSpec, weights: Weights) -> list[str]:
+    """Project tokens [..., features] to each tower's residual stream [..., width]."""
     x = linear(g, tokens, "wte.weight", weights["transformer.wte.weight"], "wte")
-    return g.op("Add", x, g.weight("wte.bias", weights["transformer.wte.bias"]), scope="wte")
+    x = g.op("Add", x, g.weight("wte.bias", weights["transformer.wte.bias"]), scope="wte")
+    return split(g, x, [width for width, _ in spec.tower_sizes], "wte")
 
 
 def widen_rotary(g: GraphBuilder, cos: str, sin: str, spec: ModelSpec) -> tuple[str, str]:
@@ -45,7 +85,7 @@ def widen_rotary(g: GraphBuilder, cos: str, sin: str, spec: ModelSpec) -> tuple[
 
 def query_key_value(
     g: GraphBuilder,
-    x: str,
+    towers: Sequence[str],
     layer: int,
     spec: ModelSpec,
     weights: Weights,
@@ -54,21 +94,30 @@ def query_key_value(
 ) -> tuple[str, str, str]:
     """Rotated queries (already divided by sqrt(head_dim)), rotated keys, and values.
 
-    x is [..., width] with `leading` axes before the last; each result is [..., heads, head_dim].
-    One product yields the first halves (a) of all heads' queries and keys and another the second
-    (b), so that the rotation (a cos - b sin, b cos + a sin) works on long rows instead of
-    head_dim / 2 numbers at a time.
+    Each tower is [..., width] with `leading` axes before the last; each result, of all towers'
+    heads, is [..., heads, head_dim]. One product yields the first halves (a) of a tower's queries
+    and keys and another the second (b), so that the rotation (a cos - b sin, b cos + a sin) works
+    on long rows instead of head_dim / 2 numbers at a time.
     """
     scope = f"h.{layer}.attn"
     prefix = f"transformer.{scope}"
     lead = [0] * leading  # 0: as in the input
-    query = weights[f"{prefix}.q_proj.weight"] / np.float32(np.sqrt(spec.head_dim))
-    key, value = np.split(weights[f"{prefix}.kv_proj.weight"], 2)
-    halves = np.concatenate([query, key]).reshape(2 * spec.num_heads, 2, spec.head_dim // 2, -1)
-    a, b = (
-        linear(g, x, f"{scope}.qk_{half}", halves[:, half].reshape(spec.width, -1), scope)
-        for half in (0, 1)
+    firsts: list[str] = []
+    seconds: list[str] = []
+    values: list[str] = []
+    queries, keys_values = (
+        tower_weights(spec, weights, f"{prefix}.{name}") for name in ("q_proj", "kv_proj")
     )
+    for tower, x in enumerate(towers):
+        query = queries[tower] / np.float32(np.sqrt(spec.head_dim))
+        key, value = np.split(keys_values[tower], 2)
+        width = query.shape[1]
+        halves = np.concatenate([query, key]).reshape(-1, 2, spec.head_dim // 2, width)
+        for half, products in enumerate((firsts, seconds)):
+            name = tower_name(spec, f"{scope}.qk_{half}", tower)
+            products.append(linear(g, x, name, halves[:, half].reshape(-1, width), scope))
+        values.append(linear(g, x, tower_name(spec, f"{scope}.v", tower), value, scope))
+    a, b = join(g, firsts, scope), join(g, seconds, scope)
     cos, sin = rotary
     first = g.op(
         "Sub", g.op("Mul", a, cos, scope=scope), g.op("Mul", b, sin, scope=scope), scope=scope
@@ -77,16 +126,27 @@ def query_key_value(
         "Add", g.op("Mul", b, cos, scope=scope), g.op("Mul", a, sin, scope=scope), scope=scope
     )
     by_head = g.shape(*lead, 2 * spec.num_heads, spec.head_dim // 2)
-    joined = g.op(
+    rotated = g.op(
         "Concat",
         *(g.op("Reshape", half, by_head, scope=scope) for half in (first, second)),
         scope=scope,
         axis=-1,
     )
-    queries, keys = g.ops("Split", 2, joined, scope=scope, axis=-2)
-    values = linear(g, x, f"{scope}.v", value, scope)
+    found, keys = _queries_and_keys(g, rotated, spec, scope)
     shape = g.shape(*lead, spec.num_heads, spec.head_dim)
-    return queries, keys, g.op("Reshape", values, shape, scope=scope)
+    return found, keys, g.op("Reshape", join(g, values, scope), shape, scope=scope)
+
+
+def _queries_and_keys(
+    g: GraphBuilder, rotated: str, spec: ModelSpec, scope: str
+) -> tuple[str, str]:
+    """Those of all towers, of each tower's queries and keys in turn [..., 2 x heads, head_dim]."""
+    if not spec.towers:
+        queries, keys = g.ops("Split", 2, rotated, scope=scope, axis=-2)
+        return queries, keys
+    sizes = g.shape(*(heads for heads, _ in spec.towers for _ in range(2)))
+    parts = g.ops("Split", 2 * len(spec.towers), rotated, sizes, scope=scope, axis=-2)
+    return join(g, parts[::2], scope, -2), join(g, parts[1::2], scope, -2)
 
 
 def not_denormal(g: GraphBuilder, scores: str, own: str, scope: str) -> str:
@@ -99,29 +159,50 @@ def not_denormal(g: GraphBuilder, scores: str, own: str, scope: str) -> str:
     return g.op("Max", scores, g.op("Add", own, least, scope=scope), scope=scope)
 
 
-def attention_output(g: GraphBuilder, x: str, mixed: str, layer: int, weights: Weights) -> str:
-    """Project the heads' mix [..., width] and add it to the residual stream."""
+def attention_output(
+    g: GraphBuilder,
+    towers: Sequence[str],
+    mixed: str,
+    layer: int,
+    spec: ModelSpec,
+    weights: Weights,
+) -> list[str]:
+    """Project the heads' mix [..., width of all] and add it to each tower's residual stream."""
     scope = f"h.{layer}.attn"
-    out = linear(g, mixed, f"{scope}.out", weights[f"transformer.{scope}.c_proj.weight"], scope)
-    return g.op("Add", x, out, scope=scope)
+    parts = split(g, mixed, [width for width, _ in spec.tower_sizes], scope)
+    matrices = tower_weights(spec, weights, f"transformer.{scope}.c_proj")
+    added = []
+    for tower, (x, part, matrix) in enumerate(zip(towers, parts, matrices, strict=True)):
+        out = linear(g, part, tower_name(spec, f"{scope}.out", tower), matrix, scope)
+        added.append(g.op("Add", x, out, scope=scope))
+    return added
 
 
-def mlp(g: GraphBuilder, x: str, layer: int, weights: Weights) -> str:
-    """X + c_proj(silu(c_fc1 n) * c_fc2 n), n the normalised x."""
+def mlp(
+    g: GraphBuilder, towers: Sequence[str], layer: int, spec: ModelSpec, weights: Weights
+) -> list[str]:
+    """X + c_proj(silu(c_fc1 n) * c_fc2 n) of each tower x, n the normalised x."""
     scope = f"h.{layer}.mlp"
-    prefix = f"transformer.{scope}"
-    normed = rms_norm(g, x, f"h.{layer}.rms_2", weights[f"transformer.h.{layer}.rms_2.scale"])
-    gate = linear(g, normed, f"{scope}.gate", weights[f"{prefix}.c_fc1.weight"], scope)
-    up = linear(g, normed, f"{scope}.up", weights[f"{prefix}.c_fc2.weight"], scope)
-    silu = g.op("Mul", gate, g.op("Sigmoid", gate, scope=scope), scope=scope)
-    hidden = g.op("Mul", silu, up, scope=scope)
-    down = linear(g, hidden, f"{scope}.down", weights[f"{prefix}.c_proj.weight"], scope)
-    return g.op("Add", x, down, scope=scope)
+    normalised = rms_norm(g, towers, f"h.{layer}.rms_2", spec, weights)
+
+    def projected(x: str, name: str, source: str, tower: int) -> str:
+        matrix = tower_weights(spec, weights, f"transformer.{scope}.{source}")[tower]
+        return linear(g, x, tower_name(spec, f"{scope}.{name}", tower), matrix, scope)
+
+    added = []
+    for tower, (x, normed) in enumerate(zip(towers, normalised, strict=True)):
+        gate = projected(normed, "gate", "c_fc1", tower)
+        up = projected(normed, "up", "c_fc2", tower)
+        silu = g.op("Mul", gate, g.op("Sigmoid", gate, scope=scope), scope=scope)
+        hidden = g.op("Mul", silu, up, scope=scope)
+        down = projected(hidden, "down", "c_proj", tower)
+        added.append(g.op("Add", x, down, scope=scope))
+    return added
 
 
-def final_norm(g: GraphBuilder, x: str, weights: Weights) -> str:
-    """The states [..., width] that the head reads and that embeddings are."""
-    return rms_norm(g, x, "ln_f", weights["transformer.ln_f.scale"])
+def final_norm(g: GraphBuilder, towers: Sequence[str], spec: ModelSpec, weights: Weights) -> str:
+    """The states [..., width of all] that the head reads and that embeddings are."""
+    return join(g, rms_norm(g, towers, "ln_f", spec, weights), "ln_f")
 
 
 def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights) -> dict[str, str]:
@@ -132,16 +213,16 @@ def head(g: GraphBuilder, x: str, tokens: str, spec: ModelSpec, weights: Weights
     """
     # Padded to whole vectors of columns: elementwise kernels round elements that do not fill a
     # vector differently, and samples would depend on how many paths are decoded together.
-    used = len(spec.arguments) + (1 if spec.regression else 0)
+    used = len(spec.arguments) + spec.num_gates
     columns = -(-used // VECTOR) * VECTOR
     rows = np.zeros((columns, spec.width), np.float32)
     bias = np.zeros(columns, np.float32)
     for index in range(len(spec.arguments)):
         rows[index] = weights[f"param_proj.proj.{index}.weight"][0]
         bias[index] = weights[f"param_proj.proj.{index}.bias"][0]
-    if spec.regression:  # the gate comes after the arguments
-        rows[used - 1] = weights["regression_gate.weight"][0]
-        bias[used - 1] = weights["regression_gate.bias"][0]
+    if spec.regression:  # gates come after the arguments
+        rows[len(spec.arguments) : used] = weights["regression_gate.weight"]
+        bias[len(spec.arguments) : used] = weights["regression_gate.bias"]
     raw = linear(g, x, "head.weight", rows, "head")
     raw = g.op("Add", raw, g.weight("head.bias", bias), scope="head")
     positive = g.op("Softplus", raw, scope="head")
@@ -171,7 +252,7 @@ def declare(g: GraphBuilder, arguments: Mapping[str, str], shape: tuple[str, ...
 def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | None:
     """What is added to every loc, [...]: lag 0 or a point between it and the regression, or None.
 
-    `raw` [..., columns] are the head's outputs, the gate after the arguments.
+    `raw` [..., columns] are the head's outputs, gates after the arguments.
     """
     if not spec.residual:
         return None
@@ -179,7 +260,14 @@ def _anchor(g: GraphBuilder, raw: str, tokens: str, spec: ModelSpec) -> str | No
     value = _column(g, tokens, 0, scope)
     if not spec.regression:
         return value
-    share = _column(g, g.op("Sigmoid", raw, scope=scope), len(spec.arguments), scope)
+    shares = g.op("Sigmoid", raw, scope=scope)
+    share = _column(g, shares, len(spec.arguments), scope)
+    for gate in range(1, spec.num_gates):
+        other = _column(g, shares, len(spec.arguments) + gate, scope)
+        share = g.op("Add", share, other, scope=scope)
+    if spec.num_gates > 1:
+        count = g.constant("head.anchor/gates", np.array(1 / spec.num_gates, np.float32))
+        share = g.op("Mul", share, count, scope=scope)
     step = g.op("Sub", _column(g, tokens, spec.num_lags, scope), value, scope=scope)
     return g.op("Add", value, g.op("Mul", share, step, scope=scope), scope=scope)
 

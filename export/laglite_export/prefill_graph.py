@@ -33,7 +33,7 @@ def build_prefill(
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
     heads, dim = spec.num_heads, spec.head_dim
     tokens = g.input("tokens", ("series", "tokens", spec.num_features))
-    x = embed(g, tokens, weights)
+    towers = embed(g, tokens, spec, weights)
     cos, sin = g.input("cos", ("tokens", dim // 2)), g.input("sin", ("tokens", dim // 2))
     rotary = widen_rotary(g, cos, sin, spec)
     mask = ""
@@ -42,7 +42,7 @@ def build_prefill(
         past_value = g.input(f"past_value_{layer}", ("series", heads, "past + 1", dim), g.cached)
         mask = mask or _causal_mask(g, cos, past_key)
         scope = f"h.{layer}.attn"
-        normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
+        normed = rms_norm(g, towers, f"h.{layer}.rms_1", spec, weights)
         query, key, value = (
             g.op("Transpose", part, scope=scope, perm=[0, 2, 1, 3])  # [series, heads, tokens, dim]
             for part in query_key_value(g, normed, layer, spec, weights, rotary, leading=2)
@@ -59,12 +59,12 @@ def build_prefill(
         mixed = g.product(share, values, scope)
         mixed = g.op("Transpose", mixed, scope=scope, perm=[0, 2, 1, 3])
         mixed = g.op("Reshape", mixed, g.shape(0, 0, spec.width), scope=scope)
-        x = attention_output(g, x, mixed, layer, weights)
-        x = mlp(g, x, layer, weights)
+        towers = attention_output(g, towers, mixed, layer, spec, weights)
+        towers = mlp(g, towers, layer, spec, weights)
         length = "past + tokens + 1"
         g.output(f"prompt_key_{layer}", keys, ("series", heads, dim + 1, length), g.cached)
         g.output(f"prompt_value_{layer}", values, ("series", heads, length, dim), g.cached)
-    states = final_norm(g, x, weights)
+    states = final_norm(g, towers, spec, weights)
     declare(g, head(g, states, tokens, spec, weights), ("series", "tokens"))
     g.output("hidden", states, ("series", "tokens", spec.width))
     return g.build(metadata)

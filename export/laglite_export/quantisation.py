@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_export.graph_builder import GraphBuilder, WeightFile
+from laglite_export.layers import tower_name
 from laglite_train.model import LagLlama
 from laglite_train.synthetic import draw_series
 
@@ -70,16 +71,16 @@ def quantise(matrix: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
 
 
 def input_magnitudes(model: LagLlama) -> dict[str, NDArray[np.float32]]:
-    """The largest magnitude of each input [in] of the layers' matrices, over synthetic series.
+    """The largest magnitude of each input [in] of the layers' projections, over synthetic series.
 
-    Keys are names of matrices in PyTorch.
+    Keys are their names in PyTorch; inputs are those of all towers.
     """
     largest: dict[str, NDArray[np.float32]] = {}
     hooks = []
     blocks: Iterable[Any] = model.transformer["h"].children()
     for layer, block in enumerate(blocks):
         for part in ("attn.q_proj", "attn.c_proj", "mlp.c_fc1", "mlp.c_proj"):
-            keep = _keep_largest(f"transformer.h.{layer}.{part}.weight", largest)
+            keep = _keep_largest(f"transformer.h.{layer}.{part}", largest)
             hooks.append(block.get_submodule(part).register_forward_pre_hook(keep))
     try:
         with torch.no_grad():
@@ -105,29 +106,41 @@ def balance(
     """
     magnitudes = input_magnitudes(model)
     balanced, ranges = dict(weights), {}
-    for layer in range(model.spec.num_layers):
+    spec = model.spec
+    for layer in range(spec.num_layers):
         block, scope = f"transformer.h.{layer}", f"h.{layer}"
-        for part, before, last, name in (
-            ("attn.c_proj", "attn.kv_proj", model.spec.width, "attn.out"),
-            ("mlp.c_proj", "mlp.c_fc2", model.spec.mlp_width, "mlp.down"),
+        for part, before, ends, name in (
+            ("attn.c_proj", "attn.kv_proj", 0, "attn.out"),
+            ("mlp.c_proj", "mlp.c_fc2", 1, "mlp.down"),
         ):
-            key, source = f"{block}.{part}.weight", f"{block}.{before}.weight"
-            reach = np.abs(balanced[key]).max(axis=0)  # [in]
-            seen = magnitudes[key]
-            used = (seen > 0) & (reach > 0)
-            moved = seen[used] ** MIGRATION / reach[used] ** (1 - MIGRATION)
-            factor = np.ones_like(seen)
-            factor[used] = moved
-            balanced[key] = balanced[key] * factor
-            rows = balanced[source].copy()
-            rows[-last:] /= factor[:, None]  # of kv_proj, the values alone
-            balanced[source] = rows
-            ranges[f"{scope}.{name}"] = float((seen / factor).max())
-        normed = float(magnitudes[f"{block}.attn.q_proj.weight"].max())
-        ranges |= dict.fromkeys((f"{scope}.attn.{n}" for n in ("qk_0", "qk_1", "v")), normed)
-        normed = float(magnitudes[f"{block}.mlp.c_fc1.weight"].max())
-        ranges |= dict.fromkeys((f"{scope}.mlp.{n}" for n in ("gate", "up")), normed)
+            seen_by = _by_tower(spec, magnitudes[f"{block}.{part}"], ends)
+            for tower, seen in enumerate(seen_by):
+                key, source = (
+                    f"{tower_name(spec, f'{block}.{at}', tower)}.weight" for at in (part, before)
+                )
+                reach = np.abs(balanced[key]).max(axis=0)  # [in]
+                used = (seen > 0) & (reach > 0)
+                moved = seen[used] ** MIGRATION / reach[used] ** (1 - MIGRATION)
+                factor = np.ones_like(seen)
+                factor[used] = moved
+                balanced[key] = balanced[key] * factor
+                rows = balanced[source].copy()
+                rows[-len(seen) :] /= factor[:, None]  # of kv_proj, the values alone
+                balanced[source] = rows
+                ranges[tower_name(spec, f"{scope}.{name}", tower)] = float((seen / factor).max())
+        for part, readers in (
+            ("attn.q_proj", ("attn.qk_0", "attn.qk_1", "attn.v")),
+            ("mlp.c_fc1", ("mlp.gate", "mlp.up")),
+        ):
+            for tower, seen in enumerate(_by_tower(spec, magnitudes[f"{block}.{part}"], 0)):
+                for name in readers:
+                    ranges[tower_name(spec, f"{scope}.{name}", tower)] = float(seen.max())
     return balanced, ranges
+
+
+def _by_tower(spec: ModelSpec, values: NDArray[np.float32], side: int) -> list[NDArray[np.float32]]:
+    """What belongs to each tower of all towers' residual streams (side 0) or MLPs (1)."""
+    return np.split(values, np.cumsum([sizes[side] for sizes in spec.tower_sizes])[:-1])
 
 
 def _keep_largest(

@@ -31,13 +31,13 @@ def build_step(
     """Build the graph; its inputs and outputs are specified in docs/bundle-format.md."""
     heads, dim = spec.num_heads, spec.head_dim
     tokens = g.input("tokens", ("paths", spec.num_features))
-    x = embed(g, tokens, weights)
+    towers = embed(g, tokens, spec, weights)
     cos, sin = g.input("cos", (1, dim // 2)), g.input("sin", (1, dim // 2))
     rotary = widen_rotary(g, cos, sin, spec)
     mask = g.input("suffix_mask", ("capacity",))
     for layer in range(spec.num_layers):
         scope = f"h.{layer}.attn"
-        normed = rms_norm(g, x, f"h.{layer}.rms_1", weights[f"transformer.h.{layer}.rms_1.scale"])
+        normed = rms_norm(g, towers, f"h.{layer}.rms_1", spec, weights)
         query, key, value = query_key_value(g, normed, layer, spec, weights, rotary, leading=1)
         suffix_key = g.input(f"suffix_key_{layer}", ("paths", heads, "capacity", dim), g.cached)
         suffix_value = g.input(f"suffix_value_{layer}", ("paths", heads, "capacity", dim), g.cached)
@@ -46,11 +46,11 @@ def build_step(
         prompt_value = g.input(f"prompt_value_{layer}", (heads, "context + 1", dim), g.cached)
         mixed = joint_attention(g, query, own, prompt_key, prompt_value, scope)
         mixed = g.op("Reshape", mixed, g.shape(0, spec.width), scope=scope)
-        x = attention_output(g, x, mixed, layer, weights)
-        x = mlp(g, x, layer, weights)
+        towers = attention_output(g, towers, mixed, layer, spec, weights)
+        towers = mlp(g, towers, layer, spec, weights)
         for name, new in (("new_key", key), ("new_value", value)):
             g.output(f"{name}_{layer}", g.to_cache(new, scope), ("paths", heads, dim), g.cached)
-    declare(g, head(g, final_norm(g, x, weights), tokens, spec, weights), ("paths",))
+    declare(g, head(g, final_norm(g, towers, spec, weights), tokens, spec, weights), ("paths",))
     return g.build(metadata)
 
 

@@ -56,6 +56,9 @@ class ModelSpec:
     of a series in other units are the same but for the unit.
     `num_covariates` real inputs known beforehand come last in every token (see
     `laglite.covariates`).
+    `towers` are (heads, MLP width) of several narrower networks side by side, which have
+    `num_heads` and `mlp_width` between them; none means one. Each has its own part of the residual
+    stream, and only the head sees all of them.
     """
 
     num_layers: int
@@ -77,6 +80,7 @@ class ModelSpec:
     rope_scaling: str = "none"
     rope_factor: float = 1.0
     num_covariates: int = 0
+    towers: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "num_heads", "head_dim", "mlp_width", "context_length"):
@@ -113,6 +117,7 @@ class ModelSpec:
                     f"{name} {getattr(self, name)!r} is not known; one of: {', '.join(allowed)}"
                 )
         self._check_centre()
+        self._check_towers()
         if not 1.0 <= self.rope_factor < float("inf"):
             raise SpecError(f"rope_factor must be at least 1, not {self.rope_factor}")
 
@@ -126,10 +131,34 @@ class ModelSpec:
         if self.regression and not (self.residual and self.history == "carry"):
             raise SpecError("regression needs residual, and history 'carry'")
 
+    def _check_towers(self) -> None:
+        """Whether the towers have the whole network between them."""
+        if not self.towers:
+            return
+        heads, hidden = map(sum, zip(*self.towers, strict=True))
+        if len(self.towers) == 1 or min(map(min, self.towers)) < 1:
+            raise SpecError("towers must be none, or at least two, each [heads, mlp width] from 1")
+        if (heads, hidden) != (self.num_heads, self.mlp_width):
+            raise SpecError(
+                f"towers have {heads} heads and MLPs {hidden} wide between them; num_heads is "
+                f"{self.num_heads} and mlp_width {self.mlp_width}"
+            )
+
     @property
     def width(self) -> int:
         """Width of the residual stream."""
         return self.num_heads * self.head_dim
+
+    @property
+    def tower_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width of the residual stream and of the MLP in each tower; one is the whole network."""
+        towers = self.towers or ((self.num_heads, self.mlp_width),)
+        return tuple((heads * self.head_dim, hidden) for heads, hidden in towers)
+
+    @property
+    def num_gates(self) -> int:
+        """Outputs of the network that weigh the regression: one a tower, or none."""
+        return len(self.tower_sizes) if self.regression else 0
 
     @property
     def max_lag(self) -> int:
@@ -176,16 +205,18 @@ class ModelSpec:
     @property
     def num_parameters(self) -> int:
         """Number of trained weights."""
-        width, hidden = self.width, self.mlp_width
-        block = 4 * width * width + 3 * width * hidden + 2 * width
-        projection = (self.num_features + 1) * width
-        rows = len(self.arguments) + (1 if self.regression else 0)
-        return self.num_layers * block + projection + width + rows * (width + 1)
+        block = sum(
+            4 * width * width + 3 * width * hidden + 2 * width for width, hidden in self.tower_sizes
+        )
+        projection = (self.num_features + 1) * self.width
+        rows = len(self.arguments) + self.num_gates
+        return self.num_layers * block + projection + self.width + rows * (self.width + 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, one per field."""
         values = dataclasses.asdict(self)
         values["lags"] = list(self.lags)
+        values["towers"] = [list(tower) for tower in self.towers]
         return values
 
     @classmethod
@@ -217,7 +248,14 @@ class ModelSpec:
         lags = values["lags"]
         if not isinstance(lags, list) or not all(type(lag) is int for lag in lags):
             raise SpecError("lags must be a list of whole numbers")
-        return cls(**{**values, "lags": tuple(lags)})
+        towers = values.get("towers", [])
+        if not isinstance(towers, list) or not all(
+            isinstance(tower, list) and [type(size) for size in tower] == [int, int]
+            for tower in towers
+        ):
+            raise SpecError("towers must be a list of pairs of whole numbers: [heads, mlp width]")
+        pairs = tuple((heads, hidden) for heads, hidden in towers)
+        return cls(**{**values, "lags": tuple(lags), "towers": pairs})
 
 
 def default_mlp_width(width: int) -> int:

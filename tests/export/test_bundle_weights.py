@@ -45,6 +45,16 @@ def test_a_network_survives_the_way_through_a_bundle(
         torch.testing.assert_close(back.state_dict()[name], tensor, rtol=tolerance, atol=0)
 
 
+def test_a_network_of_towers_survives_it_too(small_spec: ModelSpec, export_to: Export) -> None:
+    towers = {"num_heads": 3, "mlp_width": 40, "towers": ((2, 16), (1, 24)), "head_dim": 16}
+    model = fresh(dataclasses.replace(small_spec, residual=True, regression=True, **towers))  # type: ignore[arg-type]
+    back = load_bundle_model(open_bundle(export_to(model, "weights_towers")))
+    assert back.spec == model.spec
+    assert back.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[name], tensor, rtol=0, atol=0)
+
+
 def test_a_checkpoint_and_its_bundle_give_the_same_bundle_again(export_to: Export) -> None:
     model = load_checkpoint(GOLDEN / "lag_llama_tiny.ckpt").model
     first = export_to(model, "lag_llama_tiny")

@@ -57,6 +57,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "regression_of_a_mixture": {"residual": True, "regression": True, "head": "mixtureT"},
     "regression_with_covariates": {"residual": True, "regression": True, "num_covariates": 1},
     "scale_free": {"scale_free": True, "seasons": True},
+    "towers": {"num_heads": 3, "mlp_width": 40, "towers": ((2, 16), (1, 24))},
+    "towers_with_regression": {
+        "num_heads": 4,
+        "mlp_width": 40,
+        "towers": ((1, 8), (2, 24), (1, 8)),
+        "residual": True,
+        "regression": True,
+    },
+    "towers_of_a_mixture": {
+        "num_heads": 2,
+        "towers": ((1, 8), (1, 8)),
+        "residual": True,
+        "head": "mixtureT",
+    },
     "covariates_with_published_rules": {"num_covariates": 2, "history": "zeros"},
     "covariates_without_calendar": {"num_covariates": 1, "calendar": False},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_magnitudes_are_the_largest_inputs_that_a_matrix_saw(small_spec: ModelSp
     magnitudes = input_magnitudes(model)
     hook.remove()
     expected = torch.cat(seen).amax(dim=0).numpy()
-    np.testing.assert_array_equal(magnitudes["transformer.h.1.mlp.c_proj.weight"], expected)
+    np.testing.assert_array_equal(magnitudes["transformer.h.1.mlp.c_proj"], expected)
 
 
 def test_balancing_changes_the_weights_but_not_the_function(small_spec: ModelSpec) -> None:
@@ -67,10 +68,8 @@ def test_balancing_changes_the_weights_but_not_the_function(small_spec: ModelSpe
         for name, expected in model(tokens).items():
             torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
     largest = {name: float(each.max()) for name, each in input_magnitudes(other).items()}
-    assert ranges["h.1.mlp.down"] == pytest.approx(
-        largest["transformer.h.1.mlp.c_proj.weight"], rel=1e-4
-    )
-    before = input_magnitudes(model)["transformer.h.1.mlp.c_proj.weight"]
+    assert ranges["h.1.mlp.down"] == pytest.approx(largest["transformer.h.1.mlp.c_proj"], rel=1e-4)
+    before = input_magnitudes(model)["transformer.h.1.mlp.c_proj"]
     assert ranges["h.1.mlp.down"] < 0.1 * before.max()
     assert ranges["h.0.mlp.gate"] == ranges["h.0.mlp.up"]
     assert len(ranges) == len(LAYER_MATRICES) * small_spec.num_layers
@@ -78,6 +77,27 @@ def test_balancing_changes_the_weights_but_not_the_function(small_spec: ModelSpe
         balanced["transformer.h.0.attn.c_proj.weight"],
         weights["transformer.h.0.attn.c_proj.weight"],
     )
+
+
+def test_towers_are_balanced_each_by_its_own_inputs(small_spec: ModelSpec) -> None:
+    towers = ((1, 8), (2, 24))
+    spec = dataclasses.replace(small_spec, num_heads=3, mlp_width=32, towers=towers)
+    model = fresh(spec)
+    with torch.no_grad():  # the second tower's alone
+        model.get_parameter("transformer.h.1.mlp.c_fc2.1.weight")[3] *= 1000
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    balanced, ranges = balance(model, weights)
+    assert len(ranges) == 2 * len(LAYER_MATRICES) * spec.num_layers
+    assert ranges["h.1.mlp.down.1"] > 3 * ranges["h.1.mlp.down.0"]
+    other = LagLlama(spec)
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in balanced.items()})
+    tokens = torch.randn(2, 9, spec.num_features, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for name, expected in model(tokens).items():
+            torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
+    largest = input_magnitudes(other)["transformer.h.1.mlp.c_proj"]
+    for tower, part in enumerate(np.split(largest, [8])):
+        assert ranges[f"h.1.mlp.down.{tower}"] == pytest.approx(part.max(), rel=1e-4)
 
 
 def test_layers_are_stored_in_bytes_embedding_and_head_in_full(tiny_bundle: Path) -> None:

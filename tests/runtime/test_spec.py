@@ -55,6 +55,9 @@ def test_the_mlp_width_is_rounded_up_to_a_multiple_of_256(width: int, hidden: in
         ({"max_context_length": 4}, "max_context_length 4 is below"),
         ({"max_context_length": 2**20}, "reach more than 1,048,576 steps back"),
         ({"lags": (0, 2**20)}, "reach more than 1,048,576 steps back"),
+        ({"towers": ((2, 16),)}, "towers must be none, or at least two"),
+        ({"towers": ((2, 16), (0, 16))}, r"each \[heads, mlp width\] from 1"),
+        ({"towers": ((1, 8), (2, 8))}, "towers have 3 heads and MLPs 16 wide between them; num_"),
         ({"num_covariates": -1}, "num_covariates must be a whole number of at least 0, not -1"),
         ({"num_covariates": True}, "num_covariates must be a whole number"),
         ({"num_covariates": 1.0}, "num_covariates must be a whole number"),
@@ -99,6 +102,15 @@ def test_a_spec_from_before_covariates_has_none(small_spec: ModelSpec) -> None:
     values = small_spec.to_dict()
     assert values.pop("num_covariates") == 0
     assert ModelSpec.from_dict(values) == small_spec
+
+
+def test_towers_have_fewer_weights_than_one_network_of_their_widths(small_spec: ModelSpec) -> None:
+    towers = dataclasses.replace(small_spec, towers=((1, 6), (1, 10)))
+    assert ModelSpec.from_dict(json.loads(json.dumps(towers.to_dict()))) == towers
+    assert towers.tower_sizes == ((8, 6), (8, 10))
+    assert small_spec.tower_sizes == ((16, 16),)
+    # A layer's four square matrices are halved, and so are the three of the MLP.
+    assert small_spec.num_parameters - towers.num_parameters == 2 * (4 * 128 + 3 * 128)
 
 
 def test_covariates_lengthen_the_token(small_spec: ModelSpec) -> None:

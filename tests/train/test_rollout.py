@@ -59,12 +59,13 @@ def losses_of(model: LagLlama, batch: Batch, uniforms: Tensor) -> tuple[Tensor, 
 
 @pytest.mark.parametrize("regression", [False, True])
 @pytest.mark.parametrize("seasons", [False, True])
+@pytest.mark.parametrize("towers", [(), ((1, 6), (1, 10))])
 def test_decoding_true_values_gives_the_teacher_forced_arguments(
-    seasons: bool, regression: bool
+    seasons: bool, regression: bool, towers: tuple[tuple[int, int], ...]
 ) -> None:
     spec = dataclasses.replace(
         SPEC, seasons=seasons, lags=(0, 1, 2, 5, 24 if seasons else 7), residual=regression,
-        regression=regression,
+        regression=regression, towers=towers,
     )  # fmt: skip
     model, batch = network(spec), batch_of(walk(), spec)
     assert len(set(batch.prompts.tolist())) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +17,48 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 class RMSNorm(nn.Module):
-    """Root mean square normalisation with one gain vector; statistics in float32."""
+    """Root mean square normalisation of each tower with one gain vector; statistics in float32."""
 
-    def __init__(self, width: int, eps: float = 1e-5) -> None:
+    def __init__(self, spec: ModelSpec, eps: float = 1e-5) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(width))
+        self.scale = nn.Parameter(torch.ones(spec.width))
         self.eps = eps
+        self.widths = [width for width, _ in spec.tower_sizes]
 
     def forward(self, x: Tensor) -> Tensor:
-        mean_square = x.float().pow(2).mean(dim=-1, keepdim=True)
-        return (self.scale * (x * torch.rsqrt(mean_square + self.eps))).type_as(x)
+        parts = [self._divided(part) for part in x.split(self.widths, -1)]
+        return (self.scale * joined(parts)).type_as(x)
+
+    def _divided(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.float().pow(2).mean(dim=-1, keepdim=True) + self.eps)
+
+
+class SideBySide(nn.ModuleList):
+    """Linear maps of the parts of their input, one for each tower, without a bias."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]]) -> None:
+        super().__init__(nn.Linear(inputs, outputs, bias=False) for inputs, outputs in sizes)
+        self.inputs = [inputs for inputs, _ in sizes]
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Each tower's output [..., out] of its part of x [..., in]."""
+        pieces = x.split(self.inputs, -1)
+        return [layer(piece) for layer, piece in zip(self, pieces, strict=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.parts(x), -1)
+
+
+def projection(sizes: Sequence[tuple[int, int]]) -> nn.Module:
+    """A linear map of (inputs, outputs) for each tower; of one, as published, a plain layer."""
+    if len(sizes) > 1:
+        return SideBySide(sizes)
+    return nn.Linear(*sizes[0], bias=False)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts [..., n] side by side."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -43,13 +76,16 @@ class CausalSelfAttention(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.num_heads = spec.num_heads
-        self.q_proj = nn.Linear(spec.width, spec.width, bias=False)
-        self.kv_proj = nn.Linear(spec.width, 2 * spec.width, bias=False)
-        self.c_proj = nn.Linear(spec.width, spec.width, bias=False)
+        widths = [width for width, _ in spec.tower_sizes]
+        self.q_proj = projection([(width, width) for width in widths])
+        self.kv_proj = projection([(width, 2 * width) for width in widths])
+        self.c_proj = projection([(width, width) for width in widths])
 
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, not rotated yet: [..., heads, head_dim] of x [..., width]."""
-        key, value = self.kv_proj(x).chunk(2, dim=-1)
+        both = self.kv_proj.parts(x) if isinstance(self.kv_proj, SideBySide) else [self.kv_proj(x)]
+        halves = [part.chunk(2, dim=-1) for part in both]
+        key, value = (joined(parts) for parts in zip(*halves, strict=True))
         query, key, value = (
             part.unflatten(-1, (self.num_heads, -1)) for part in (self.q_proj(x), key, value)
         )
@@ -68,12 +104,13 @@ class MLP(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.c_fc1 = nn.Linear(spec.width, spec.mlp_width, bias=False)
-        self.c_fc2 = nn.Linear(spec.width, spec.mlp_width, bias=False)
-        self.c_proj = nn.Linear(spec.mlp_width, spec.width, bias=False)
+        self.c_fc1 = projection(spec.tower_sizes)
+        self.c_fc2 = projection(spec.tower_sizes)
+        self.c_proj = projection([(hidden, width) for width, hidden in spec.tower_sizes])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))
+        projected: Tensor = self.c_proj(F.silu(self.c_fc1(x)) * self.c_fc2(x))
+        return projected
 
 
 class Block(nn.Module):
@@ -81,9 +118,9 @@ class Block(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.rms_1 = RMSNorm(spec.width)
+        self.rms_1 = RMSNorm(spec)
         self.attn = CausalSelfAttention(spec)
-        self.rms_2 = RMSNorm(spec.width)
+        self.rms_2 = RMSNorm(spec)
         self.mlp = MLP(spec)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, KeysValues]:
@@ -116,12 +153,12 @@ class LagLlama(nn.Module):
             {
                 "wte": nn.Linear(spec.num_features, spec.width),
                 "h": nn.ModuleList(Block(spec) for _ in range(spec.num_layers)),
-                "ln_f": RMSNorm(spec.width),
+                "ln_f": RMSNorm(spec),
             }
         )
         self.param_proj = ParameterProjection(spec)
         if spec.regression:
-            self.regression_gate = nn.Linear(spec.width, 1)
+            self.regression_gate = nn.Linear(spec.width, spec.num_gates)
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
         """Teacher-forced pass over prompt and known future.
@@ -173,7 +210,8 @@ class LagLlama(nn.Module):
         if not self.spec.regression:
             return value
         gate = self.regression_gate
-        share = torch.sigmoid(F.linear(x.to(gate.weight.dtype), gate.weight, gate.bias)[..., 0])
+        shares = torch.sigmoid(F.linear(x.to(gate.weight.dtype), gate.weight, gate.bias))
+        share = shares.mean(-1)  # over towers
         return value + share * (tokens[..., self.spec.num_lags] - value)
 
     def initialise(self) -> None:
@@ -183,7 +221,7 @@ class LagLlama(nn.Module):
                 nn.init.zeros_(parameter)
             elif parameter.dim() == 2:
                 std = 1.0 / math.sqrt(parameter.shape[1])
-                if name.endswith("c_proj.weight"):
+                if ".c_proj." in name:
                     std /= math.sqrt(2 * self.spec.num_layers)
                 nn.init.normal_(parameter, std=std)
         with torch.no_grad():

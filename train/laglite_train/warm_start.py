@@ -45,15 +45,22 @@ def begin_with(model: LagLlama, path: Path) -> dict[str, Any]:
 
 def _widened(weights: dict[str, Tensor], theirs: ModelSpec, ours: ModelSpec) -> dict[str, Tensor]:
     """The same function of `theirs` inputs, which are among those of `ours`."""
-    name, at = "transformer.wte.weight", _inputs(ours)
-    widened = weights[name].new_zeros(ours.width, ours.num_features)
-    widened[:, [at.index(key) for key in _inputs(theirs)]] = weights[name]
+    name = "transformer.wte.weight"
+    widened = widened_inputs(weights[name], theirs, ours)
     gate = {
-        "regression_gate.weight": widened.new_zeros(1, ours.width),
-        "regression_gate.bias": widened.new_full((1,), FIRST_GATE),
+        "regression_gate.weight": widened.new_zeros(ours.num_gates, ours.width),
+        "regression_gate.bias": widened.new_full((ours.num_gates,), FIRST_GATE),
     }
     # A gate among the weights comes last, and counts.
     return {**(gate if ours.regression else {}), **weights, name: widened}
+
+
+def widened_inputs(weight: Tensor, theirs: ModelSpec, ours: ModelSpec) -> Tensor:
+    """An embedding of `theirs` tokens [width, features] as one of `ours`, which hold them all."""
+    at = _inputs(ours)
+    widened = weight.new_zeros(len(weight), ours.num_features)
+    widened[:, [at.index(key) for key in _inputs(theirs)]] = weight
+    return widened
 
 
 def _inputs(spec: ModelSpec) -> list[tuple[str, int]]:

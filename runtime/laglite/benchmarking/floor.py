@@ -20,10 +20,15 @@ PASSES = 5  # a measurement: long against starting the threads
 
 def linear_shapes(spec: ModelSpec) -> list[tuple[int, int]]:
     """(inputs, outputs) of every weight matrix that each token passes."""
-    width, hidden = spec.width, spec.mlp_width
-    rows = len(spec.arguments) + (1 if spec.regression else 0)
-    layer = [(width, 3 * width), (width, width), (width, hidden), (width, hidden), (hidden, width)]
-    return [(spec.num_features, width), *(spec.num_layers * layer), (width, rows)]
+    layer = []
+    for width, hidden in spec.tower_sizes:
+        layer += [(width, 3 * width), (width, width)]
+        layer += [(width, hidden), (width, hidden), (hidden, width)]
+    first, last = (
+        (spec.num_features, spec.width),
+        (spec.width, len(spec.arguments) + spec.num_gates),
+    )
+    return [first, *(spec.num_layers * layer), last]
 
 
 def token_flops(spec: ModelSpec) -> float:

@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "laglite_export.cli:export",
     "compile": "laglite_export.compile_cli:compile_engines",
     "checkpoint": "laglite_export.checkpoint_cli:checkpoint",
+    "combine": "laglite_export.combine_cli:combine",
     "train": "laglite_train.cli:train",
     "finetune": "laglite_export.finetune_cli:finetune",
 }

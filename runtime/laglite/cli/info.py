@@ -29,13 +29,12 @@ def info(model: str | None, as_json: bool) -> None:
     bundle = open_bundle(locate(model))
     spec, manifest = bundle.spec, bundle.manifest
     size = sum(entry["bytes"] for entry in manifest["files"].values())
-    rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
     rows = [
         ("model", bundle.name),
         ("path", str(bundle.path)),
         ("license", str(manifest.get("license", "unspecified"))),
         ("size", f"{size / 1e6:.2f} MB, {spec.num_parameters:,} weights"),
-        ("network", f"{spec.num_layers} layers, {spec.num_heads} heads x {spec.head_dim}{rope}"),
+        ("network", _network(spec)),
         ("head", f"{spec.head} ({_arguments(spec.head)})"),
         ("lags", f"{len(spec.lags)}, up to {spec.max_lag}"),
         ("context", f"{spec.context_length} (at most {spec.max_positions or 'any'} with horizon)"),
@@ -70,6 +69,13 @@ def info(model: str | None, as_json: bool) -> None:
     for label, text in [*rows, *((f"backend {each.backend}", _backend(each)) for each in backends)]:
         table.add_row(label, text)
     Console(soft_wrap=True, markup=False, emoji=False).print(table)
+
+
+def _network(spec: ModelSpec) -> str:
+    heads = " + ".join(str(each) for each, _ in spec.towers) or str(spec.num_heads)
+    towers = f" in {len(spec.towers)} towers" if spec.towers else ""
+    rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
+    return f"{spec.num_layers} layers, {heads} heads x {spec.head_dim}{towers}{rope}"
 
 
 def _arguments(head: str) -> str:

@@ -1,0 +1,46 @@
+"""`laglite combine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from laglite.cli.completion import complete_model
+from laglite.errors import InputError, missing
+
+GOES_ON = ("sampling", "rollout")  # what fine-tuning takes over from the first network's training
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, shell_complete=complete_model)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+def combine(models: tuple[str, ...], output: Path, overwrite: bool) -> None:
+    """Make one network of MODELS, checkpoints, bundle directories or shipped models' names.
+
+    They stand side by side, and its output is the mean of theirs at every step: more accurate on
+    new series than each, at the cost of all. They may differ in layers, heads and MLP width, and
+    the first, whose lags, regression and context count, may have lags and a regression that others
+    have not. `laglite export` makes a bundle of the checkpoint.
+    """
+    try:
+        from laglite_export.base_model import load_base
+        from laglite_train.checkpoint import save_checkpoint
+        from laglite_train.towers import side_by_side
+    except ModuleNotFoundError as error:
+        raise missing(str(error.name), "export", "laglite combine") from error
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists; add --overwrite to replace it, or choose another")
+    bases = [load_base(model) for model in models]
+    joint = side_by_side(list(models), [base.model for base in bases])
+    training: dict[str, Any] = {
+        "towers": [{"name": base.name, "training": dict(base.training)} for base in bases],
+        **{key: bases[0].training[key] for key in GOES_ON if key in bases[0].training},
+    }
+    save_checkpoint(output, joint, training)
+    click.echo(
+        f"{joint.spec.num_parameters:,} weights in {len(joint.spec.towers)} towers", err=True
+    )
+    click.echo(output)
