@@ -162,6 +162,22 @@ def test_a_regression_is_not_lost_behind_a_network_without_one() -> None:
         side_by_side(["one", "other"], [random_network(plain, 0), random_network(FIRST, 0)])
 
 
+def test_rotary_positions_that_follow_the_longest_context_must_be_the_same() -> None:
+    dynamic = dataclasses.replace(FIRST, rope_scaling="dynamic", rope_factor=2.0)
+    longer = dataclasses.replace(dynamic, max_context_length=80)
+    with pytest.raises(InputError, match="other and one differ in max_context_length; towers"):
+        side_by_side(["one", "other"], [random_network(dynamic, 0), random_network(longer, 1)])
+    plain = dataclasses.replace(FIRST, max_context_length=80)
+    joint = side_by_side(["one", "other"], [random_network(plain, 0), random_network(FIRST, 1)])
+    assert joint.spec.max_context_length == 64
+
+
+def test_parts_of_a_mixture_are_not_averaged() -> None:
+    mixture = random_network(dataclasses.replace(FIRST, head="mixtureT"), 0)
+    with pytest.raises(InputError, match="one has the head mixtureT, whose parts have no order"):
+        side_by_side(["one", "other"], [mixture, mixture])
+
+
 def test_one_network_is_not_combined_with_nothing() -> None:
     with pytest.raises(InputError, match="one network alone"):
         side_by_side(["one"], [random_network(FIRST, 0)])

@@ -19,11 +19,12 @@ KeysValues = tuple[Tensor, Tensor]
 class RMSNorm(nn.Module):
     """Root mean square normalisation of each tower with one gain vector; statistics in float32."""
 
-    def __init__(self, spec: ModelSpec, eps: float = 1e-5) -> None:
+    def __init__(self, *widths: int, eps: float = 1e-5) -> None:
+        """`widths` of the towers."""
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(spec.width))
+        self.scale = nn.Parameter(torch.ones(sum(widths)))
         self.eps = eps
-        self.widths = [width for width, _ in spec.tower_sizes]
+        self.widths = list(widths)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [self._divided(part) for part in x.split(self.widths, -1)]
@@ -118,9 +119,10 @@ class Block(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.rms_1 = RMSNorm(spec)
+        widths = [width for width, _ in spec.tower_sizes]
+        self.rms_1 = RMSNorm(*widths)
         self.attn = CausalSelfAttention(spec)
-        self.rms_2 = RMSNorm(spec)
+        self.rms_2 = RMSNorm(*widths)
         self.mlp = MLP(spec)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, KeysValues]:
@@ -153,7 +155,7 @@ class LagLlama(nn.Module):
             {
                 "wte": nn.Linear(spec.num_features, spec.width),
                 "h": nn.ModuleList(Block(spec) for _ in range(spec.num_layers)),
-                "ln_f": RMSNorm(spec),
+                "ln_f": RMSNorm(*(width for width, _ in spec.tower_sizes)),
             }
         )
         self.param_proj = ParameterProjection(spec)

@@ -40,16 +40,24 @@ def side_by_side(names: Sequence[str], models: Sequence[LagLlama]) -> LagLlama:
 
     Lags that a tower did not have weigh nothing there, nor does a regression; layers that it did
     not have add nothing. The mean is one of the head's arguments before their domain map, and of
-    the points that these are the change from.
-    Raises InputError, with their `names`, if there are fewer than two, or if they differ in more
-    than sizes, or lags that the first has.
+    the points that these are the change from. Raises InputError, with their `names`, if there are
+    fewer than two, if they differ in more than sizes, or lags that the first has, or if their head
+    is a mixture.
     """
     if len(models) < 2:
         raise InputError("one network alone has nothing to be combined with; name at least two")
+    if models[0].spec.head == "mixtureT":
+        raise InputError(
+            f"{names[0]} has the head mixtureT, whose parts have no order: the mean of two "
+            "networks' parts would mean nothing"
+        )
     first = models[0].spec.to_dict()
     for name, model in zip(names, models, strict=True):
         other = model.spec.to_dict()
-        unlike = [key for key in first if key not in OWN and first[key] != other[key]]
+        same = ("max_context_length",) if first["rope_scaling"] == "dynamic" else ()
+        unlike = [
+            key for key in first if (key not in OWN or key in same) and first[key] != other[key]
+        ]
         if unlike:
             raise InputError(
                 f"{name} and {names[0]} differ in {', '.join(unlike)}; towers of one network "

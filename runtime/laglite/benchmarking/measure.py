@@ -33,7 +33,7 @@ class Measurement:
 
     `import_time`, `load` and `first_call` came before; `until_first` is all from the start of the
     process to the first forecast. `resident_first` is resident memory after it, None where the
-    system does not tell, and `resident_peak` the most by the end.
+    system does not tell, and `resident_peak` the most once warm, without what the floor takes.
     """
 
     backend: str
@@ -82,6 +82,7 @@ def measure(workload: Workload, started: float, import_seconds: float) -> Measur
     resident_first = _resident("VmRSS")
     for _ in range(workload.warmup):
         call()
+    resident_peak = _resident("VmHWM") or _peak()
     flops = forecast_flops(spec, context, workload.horizon, workload.paths)
     rate = MatrixRate(spec, workload.paths, workload.threads)
     calls, floors, prefills, steps = [], [], [], []
@@ -119,7 +120,7 @@ def measure(workload: Workload, started: float, import_seconds: float) -> Measur
         1e3 * first_call,
         1e3 * until_first,
         resident_first,
-        _resident("VmHWM") or _peak(),
+        resident_peak,
     )
 
 
