@@ -7,12 +7,13 @@ from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 STATM = Path("/proc/self/statm")
 
 
 def available_memory() -> int | None:
     """Bytes that this process can still take; None where the system does not say."""
-    bounds = [_machine(), _container(), _address_space()]
+    bounds = [_machine(), _control_groups(), _address_space()]
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
@@ -28,11 +29,20 @@ def _machine() -> int | None:
     return None
 
 
-def _container() -> int | None:
-    most, used = (_text(CGROUP / name).strip() for name in ("memory.max", "memory.current"))
+def _control_groups() -> int | None:
+    """What is left of the limits of the process's control group, a unit's, and of those above."""
+    own = next((x[3:] for x in _text(OWN_CGROUP).splitlines() if x.startswith("0::/")), "/")
+    folder = CGROUP / own.strip("/")
+    groups = [folder, *(each for each in folder.parents if each.is_relative_to(CGROUP))]
+    bounds = [_control_group(each) for each in groups]
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def _control_group(folder: Path) -> int | None:
+    most, used = (_text(folder / name).strip() for name in ("memory.max", "memory.current"))
     if not most.isdecimal() or not used.isdecimal():
         return None
-    held = (line.split() for line in _text(CGROUP / "memory.stat").splitlines())
+    held = (line.split() for line in _text(folder / "memory.stat").splitlines())
     files = sum(int(size) for name, size in held if name in ("active_file", "inactive_file"))
     return max(0, int(most) - int(used) + files)  # pages of files give way
 

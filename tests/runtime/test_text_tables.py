@@ -378,6 +378,27 @@ def test_the_memory_left_is_the_smallest_of_what_machine_container_and_limit_lea
     assert memory.available_memory() == 2_048_000
 
 
+def test_a_units_limit_counts_and_so_do_those_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd sets `MemoryMax` on a service and on the slice that it is in."""
+    unit = tmp_path / "cgroup" / "system.slice" / "laglite-serve.service"
+    unit.mkdir(parents=True)
+    own = tmp_path / "own"
+    own.write_text("1:cpu:/elsewhere\n0::/system.slice/laglite-serve.service\n")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "OWN_CGROUP", own)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
+    (unit / "memory.max").write_text("3000000\n")
+    (unit / "memory.current").write_text("1000000\n")
+    assert memory.available_memory() == 2_000_000
+    (unit.parent / "memory.max").write_text("1500000\n")
+    (unit.parent / "memory.current").write_text("1200000\n")
+    assert memory.available_memory() == 300_000
+    own.write_text("0::/of/another/namespace\n")
+    assert memory.available_memory() is None
+
+
 def test_memory_that_runs_out_all_the_same_is_an_error_of_the_file(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
