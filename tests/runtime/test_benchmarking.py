@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import itertools
 import json
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,8 +46,13 @@ def small(tiny_bundle: Path) -> Workload:
 
 
 @pytest.mark.parametrize("regression", [False, True])
-def test_a_tokens_operations_are_what_torch_counts(small_spec: ModelSpec, regression: bool) -> None:
-    spec = dataclasses.replace(small_spec, residual=regression, regression=regression)
+@pytest.mark.parametrize("towers", [(), ((1, 6), (1, 10))])
+def test_a_tokens_operations_are_what_torch_counts(
+    small_spec: ModelSpec, regression: bool, towers: tuple[tuple[int, int], ...]
+) -> None:
+    spec = dataclasses.replace(
+        small_spec, residual=regression, regression=regression, towers=towers
+    )
     model, tokens = LagLlama(spec), torch.zeros(1, 10, spec.num_features)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(tokens)
@@ -112,6 +120,25 @@ def test_keeping_time_changes_no_sample(tiny_bundle: Path) -> None:
     assert timed.prefill_seconds > first[0]
     timed.restart()
     assert (timed.prefill_seconds, timed.steps_seconds) == (0, 0)
+
+
+def test_timing_keeps_no_decoder_and_so_no_cache(tiny_bundle: Path) -> None:
+    """Else a bench's memory would grow with every call."""
+    forecaster = Forecaster.load(tiny_bundle, threads=1)
+    kept: list[weakref.ref[object]] = []
+    plain = forecaster.backend.decoder
+
+    def decoder(*given: Any) -> Any:
+        made = plain(*given)
+        kept.append(weakref.ref(made))
+        return made
+
+    forecaster.backend.decoder = decoder  # type: ignore[method-assign]
+    forecaster.backend = TimedBackend(forecaster.backend)
+    forecaster.predict(series(1200), horizon=3, num_samples=4)
+    gc.collect()
+    assert [each() for each in kept] == [None]
+    assert forecaster.backend.steps_seconds > 0
 
 
 def test_time_on_a_device_is_kept_by_graph(tiny_bundle: Path) -> None:

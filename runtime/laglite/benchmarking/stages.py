@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class TimedBackend:
     def restart(self) -> None:
         """Set all clocks to zero."""
         self._prefill_seconds = 0.0
-        self._decoders: list[_TimedDecoder] = []
+        self._clocks: list[_Clock] = []  # not the decoders, which hold caches
         if self._timed is not None:
             self._timed.seconds = dict.fromkeys(GRAPHS, 0.0)
 
@@ -44,7 +45,7 @@ class TimedBackend:
     def steps_seconds(self) -> float:
         """Steps of the thread that took longest, as the others ran beside it, or of the device."""
         drawn = 0.0 if self._timed is None else self._timed.seconds[DEVICE_STEP]
-        return max((decoder.seconds for decoder in self._decoders), default=drawn)
+        return max((clock.seconds for clock in self._clocks), default=drawn)
 
     def prefill(
         self, tokens: Array, cos: Array, sin: Array
@@ -58,19 +59,24 @@ class TimedBackend:
         return self._inner.embed(tokens, cos, sin)
 
     def decoder(self, prompt: EncodedPrompt, paths: int, steps: int) -> Decoder:
-        decoder = _TimedDecoder(self._inner.decoder(prompt, paths, steps))
-        self._decoders.append(decoder)
-        return decoder
+        clock = _Clock()
+        self._clocks.append(clock)
+        return _TimedDecoder(self._inner.decoder(prompt, paths, steps), clock)
+
+
+@dataclass
+class _Clock:
+    seconds: float = 0.0
 
 
 class _TimedDecoder:
-    def __init__(self, inner: Decoder) -> None:
-        self._inner, self.tokens, self.seconds = inner, inner.tokens, 0.0
+    def __init__(self, inner: Decoder, clock: _Clock) -> None:
+        self._inner, self.tokens, self._clock = inner, inner.tokens, clock
 
     def step(self, cos: Array, sin: Array) -> Arguments:
         begin = time.perf_counter()
         arguments = self._inner.step(cos, sin)
-        self.seconds += time.perf_counter() - begin
+        self._clock.seconds += time.perf_counter() - begin
         return arguments
 
 
