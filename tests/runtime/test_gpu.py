@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from laglite import Forecaster, LagliteError
+from laglite.backends import availability
 from laglite.cli import main
 from laglite.forecaster import available_cores
 from laglite.verification import verify
@@ -55,7 +56,10 @@ def on_gpu(path: Path | str, backend: str, precision: str) -> Forecaster:
 
 
 def make_engines(path: Path | str, precision: str) -> None:
-    """Engines for every test here, unless they are there."""
+    """Engines for every test here, unless they are there, or there is no GPU to run them."""
+    (found,) = [each for each in availability() if each.backend == "tensorrt"]
+    if not found.available:
+        raise found.error()
     made = CliRunner().invoke(main, ["compile", str(path), "--precision", precision, *CAPACITY])
     if made.exit_code:
         raise LagliteError(made.output.strip().rpartition("\n")[2])
