@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,18 @@ def fresh(spec: ModelSpec) -> LagLlama:
     model = LagLlama(spec)
     model.initialise()
     return model.eval()
+
+
+def same_function(model: LagLlama, weights: Mapping[str, np.ndarray]) -> LagLlama:
+    """The network with other weights, after a check that its outputs are the same."""
+    other = LagLlama(model.spec).eval()
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    features = model.spec.num_features
+    tokens = torch.randn(2, 9, features, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for name, expected in model(tokens).items():
+            torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
+    return other
 
 
 @given(
@@ -61,12 +74,7 @@ def test_balancing_changes_the_weights_but_not_the_function(small_spec: ModelSpe
         model.get_parameter("transformer.h.1.mlp.c_fc2.weight")[3] *= 1000
     weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     balanced, ranges = balance(model, weights)
-    other = fresh(small_spec)
-    other.load_state_dict({name: torch.from_numpy(array) for name, array in balanced.items()})
-    tokens = torch.randn(2, 9, small_spec.num_features, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        for name, expected in model(tokens).items():
-            torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
+    other = same_function(model, balanced)
     largest = {name: float(each.max()) for name, each in input_magnitudes(other).items()}
     assert ranges["h.1.mlp.down"] == pytest.approx(largest["transformer.h.1.mlp.c_proj"], rel=1e-4)
     before = input_magnitudes(model)["transformer.h.1.mlp.c_proj"]
@@ -89,12 +97,7 @@ def test_towers_are_balanced_each_by_its_own_inputs(small_spec: ModelSpec) -> No
     balanced, ranges = balance(model, weights)
     assert len(ranges) == 2 * len(LAYER_MATRICES) * spec.num_layers
     assert ranges["h.1.mlp.down.1"] > 3 * ranges["h.1.mlp.down.0"]
-    other = LagLlama(spec)
-    other.load_state_dict({name: torch.from_numpy(array) for name, array in balanced.items()})
-    tokens = torch.randn(2, 9, spec.num_features, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        for name, expected in model(tokens).items():
-            torch.testing.assert_close(other(tokens)[name], expected, rtol=1e-4, atol=1e-5)
+    other = same_function(model, balanced)
     largest = input_magnitudes(other)["transformer.h.1.mlp.c_proj"]
     for tower, part in enumerate(np.split(largest, [8])):
         assert ranges[f"h.1.mlp.down.{tower}"] == pytest.approx(part.max(), rel=1e-4)
