@@ -33,6 +33,13 @@ def tower_weights(spec: ModelSpec, weights: Weights, name: str) -> list[NDArray[
     return [weights[f"{tower_name(spec, name, tower)}.weight"] for tower in range(count)]
 
 
+def by_tower(
+    spec: ModelSpec, values: NDArray[np.float32], side: int = 0
+) -> list[NDArray[np.float32]]:
+    """What belongs to each tower of all towers' residual streams (side 0) or MLPs (1)."""
+    return np.split(values, np.cumsum([sizes[side] for sizes in spec.tower_sizes])[:-1])
+
+
 def split(g: GraphBuilder, x: str, sizes: Sequence[int], scope: str) -> list[str]:
     """Parts of x [..., sum of sizes] along its last axis."""
     if len(sizes) == 1:
@@ -52,10 +59,7 @@ def rms_norm(
 
     In the pattern that onnxruntime fuses to one kernel.
     """
-    gains = np.split(
-        weights[f"transformer.{name}.scale"],
-        np.cumsum([width for width, _ in spec.tower_sizes])[:-1],
-    )
+    gains = by_tower(spec, weights[f"transformer.{name}.scale"])
     return [
         _rms_norm(g, x, tower_name(spec, name, tower), gain)
         for tower, (x, gain) in enumerate(zip(towers, gains, strict=True))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from laglite.spec import ModelSpec
 from laglite.tokens import TimeAxis, encode
 from laglite_export.graph_builder import GraphBuilder, WeightFile
-from laglite_export.layers import tower_name
+from laglite_export.layers import by_tower, tower_name
 from laglite_train.model import LagLlama
 from laglite_train.synthetic import draw_series
 
@@ -113,7 +113,7 @@ def balance(
             ("attn.c_proj", "attn.kv_proj", 0, "attn.out"),
             ("mlp.c_proj", "mlp.c_fc2", 1, "mlp.down"),
         ):
-            seen_by = _by_tower(spec, magnitudes[f"{block}.{part}"], ends)
+            seen_by = by_tower(spec, magnitudes[f"{block}.{part}"], ends)
             for tower, seen in enumerate(seen_by):
                 key, source = (
                     f"{tower_name(spec, f'{block}.{at}', tower)}.weight" for at in (part, before)
@@ -132,15 +132,10 @@ def balance(
             ("attn.q_proj", ("attn.qk_0", "attn.qk_1", "attn.v")),
             ("mlp.c_fc1", ("mlp.gate", "mlp.up")),
         ):
-            for tower, seen in enumerate(_by_tower(spec, magnitudes[f"{block}.{part}"], 0)):
+            for tower, seen in enumerate(by_tower(spec, magnitudes[f"{block}.{part}"])):
                 for name in readers:
                     ranges[tower_name(spec, f"{scope}.{name}", tower)] = float(seen.max())
     return balanced, ranges
-
-
-def _by_tower(spec: ModelSpec, values: NDArray[np.float32], side: int) -> list[NDArray[np.float32]]:
-    """What belongs to each tower of all towers' residual streams (side 0) or MLPs (1)."""
-    return np.split(values, np.cumsum([sizes[side] for sizes in spec.tower_sizes])[:-1])
 
 
 def _keep_largest(

@@ -103,7 +103,7 @@ def _check_lags(name: str, other: ModelSpec, first_name: str, first: ModelSpec) 
 
 def _joint_spec(specs: Sequence[ModelSpec]) -> ModelSpec:
     towers = [
-        tower for spec in specs for tower in spec.towers or ((spec.num_heads, spec.mlp_width),)
+        (width // spec.head_dim, hidden) for spec in specs for width, hidden in spec.tower_sizes
     ]
     return dataclasses.replace(
         specs[0],
