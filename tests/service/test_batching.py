@@ -202,6 +202,28 @@ def test_more_requests_than_admitted_are_told_to_come_again(
     assert post(asking(series, 3)).result().status_code == 200
 
 
+def test_bodies_of_more_bytes_than_are_held_together_are_told_to_come_again(
+    serve: Serve, held: HeldForecaster, senders: ThreadPoolExecutor, series: Values
+) -> None:
+    size = len(json.dumps(asking(series, 0), separators=(",", ":")))
+    service = serve({"nano": held}, body=2 * size, bodies=2 * size + size // 2)
+    post = sender(service, senders)
+    admitted = [post(asking(series, seed)) for seed in range(2)]
+    wait_until(lambda: service.app.state.service.admission.held_bytes == 2 * size)
+    content = json.dumps(asking(series, 3)).encode()
+    for sent in (content, iter([content[:size], content[size:]])):  # announced, or not
+        refused = service.client.post(
+            "/forecast", content=sent, headers={"Content-Type": "application/json"}
+        )
+        found = problem(refused, 503, "overloaded")
+        assert f"more than {2 * size + size // 2:,} bytes" in found["detail"]
+        assert refused.headers["retry-after"] == "2"
+    held.go.set()
+    assert [one.result().status_code for one in admitted] == [200] * 2
+    wait_until(lambda: service.app.state.service.admission.held_bytes == 0)
+    assert post(asking(series, 3)).result().status_code == 200
+
+
 def test_a_request_that_has_waited_too_long_is_refused_instead_of_computed(
     serve: Serve,
     held: HeldForecaster,

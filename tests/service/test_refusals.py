@@ -146,6 +146,13 @@ def test_a_body_of_faults_alone_costs_no_error_for_each(
     assert caught.value.error_count() <= 2
 
 
+def test_a_field_that_is_not_known_is_named_by_its_beginning(client: httpx.Client) -> None:
+    for name, named in (("x" * 200, "x" * 200), ("x" * 100_000, "x" * 200 + "...")):
+        found = problem(client.post("/forecast", json=body() | {name: 1}), 422, "invalid-input")
+        assert found["field"] == found["errors"][0]["field"] == named
+        assert len(found["detail"]) < 300
+
+
 @pytest.mark.parametrize("media", ["text/plain", "application/x-www-form-urlencoded", "", None])
 def test_another_content_type_is_refused(client: httpx.Client, media: str | None) -> None:
     headers = {} if media is None else {"Content-Type": media}

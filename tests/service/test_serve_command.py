@@ -190,6 +190,8 @@ def test_a_limit_that_admits_nothing_is_refused() -> None:
     for name, value in (("horizon", 0), ("wait_seconds", -1.0), ("body_seconds", float("nan"))):
         with pytest.raises(InputError, match=f"--max-{name.replace('_', '-')} must be more than 0"):
             Limits(**{name: value})
+    with pytest.raises(InputError, match="--max-bodies must be at least --max-body, 9, not 8"):
+        Limits(body=9, bodies=8)
     done = CliRunner().invoke(main, ["serve", "--max-series", "0"])
     assert (done.exit_code, "--max-series" in done.stderr) == (1, True)
 

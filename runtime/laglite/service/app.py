@@ -38,6 +38,7 @@ from laglite.service.settings import Limits
 from laglite.service.state import ServiceState
 from laglite.version import __version__
 
+MOST_NAMED = 200  # characters of a field's path, which may be the client's
 ROUTERS = tuple(
     module.router
     for module in (forecast_endpoints, stream_endpoints, table_endpoint, operations, page)
@@ -148,7 +149,8 @@ async def _not_valid(_: Request, error: Exception) -> Response:
 
 def _path(location: tuple[str | int, ...]) -> str:
     """`series.0.values.3` of a fault in the body, a parameter's name of any other."""
-    return ".".join(map(str, location[1:])) or str(location[0])
+    found = ".".join(map(str, location[1:])) or str(location[0])
+    return found if len(found) <= MOST_NAMED else f"{found[:MOST_NAMED]}..."
 
 
 def _reason(fault: Mapping[str, Any]) -> str:

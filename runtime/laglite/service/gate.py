@@ -39,14 +39,39 @@ class ClientGoneError(Exception):
 
 @dataclass
 class Admission:
-    """How many requests are read, wait or are computed."""
+    """How many requests are read, wait or are computed, and the bytes of their bodies."""
 
     most: int
+    most_bytes: int
     admitted: int = 0
+    held_bytes: int = 0
 
     @property
     def full(self) -> bool:
         return self.admitted >= self.most
+
+
+@dataclass
+class Room:
+    """What one request takes of the admitted bytes: those announced, else those that came."""
+
+    admission: Admission
+    size: int = 0
+
+    def grow(self, size: int) -> None:
+        """Take so many in all. Raises RefusalError if not so many are left."""
+        more = max(0, size - self.size)
+        if self.admission.held_bytes + more > self.admission.most_bytes:
+            raise overloaded(
+                f"this body and those that are waiting have more than "
+                f"{self.admission.most_bytes:,} bytes, as many as this service holds"
+            )
+        self.admission.held_bytes += more
+        self.size += more
+
+    def leave(self) -> None:
+        """Give back what was taken."""
+        self.admission.held_bytes -= self.size
 
 
 class Gate:
@@ -108,11 +133,13 @@ class Gate:
                 f"{self._admission.most} requests are waiting, as many as this service admits"
             )
         self._admission.admitted += 1
+        room = Room(self._admission)
         try:
-            body = await self._read(headers, receive)
+            body = await self._read(room, headers, receive)
             await self._while_there(scope, body, receive, send)
         finally:
             self._admission.admitted -= 1
+            room.leave()
 
     async def _while_there(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Run the endpoint. Raises ClientGoneError, and gives it up, if the client goes first."""
@@ -149,21 +176,21 @@ class Gate:
                 headers={"WWW-Authenticate": 'Bearer realm="laglite"'},
             )
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+    async def _read(self, room: Room, headers: Headers, receive: Receive) -> bytes:
         """The whole body. Raises RefusalError for one that is too large or too slow."""
         announced = headers.get("content-length", "")
-        if announced.isdecimal() and int(announced) > self._limits.body:
-            raise self._too_large()
+        if announced.isdecimal():
+            self._take(room, int(announced))
         seconds = self._limits.body_seconds
         try:
-            return await asyncio.wait_for(self._collect(receive), seconds)
+            return await asyncio.wait_for(self._collect(room, receive), seconds)
         except asyncio.TimeoutError:
             raise RefusalError(
                 TOO_SLOW, f"the body did not arrive within {seconds:g} s", limit=seconds,
                 headers={"Connection": "close"},
             ) from None  # fmt: skip
 
-    async def _collect(self, receive: Receive) -> bytes:
+    async def _collect(self, room: Room, receive: Receive) -> bytes:
         pieces, size = [], 0
         while True:
             message = await receive()
@@ -171,18 +198,20 @@ class Gate:
                 raise ClientGoneError
             piece = message.get("body", b"")
             size += len(piece)
-            if size > self._limits.body:
-                raise self._too_large()
+            self._take(room, size)
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
-    def _too_large(self) -> RefusalError:
+    def _take(self, room: Room, size: int) -> None:
+        """Room for a body of this size. Raises RefusalError if that is too much."""
         limit = self._limits.body
-        return RefusalError(
-            TOO_LARGE, f"the body is longer than {limit:,} bytes, this service's limit: send fewer "
-            "series or values at a time", limit=limit, headers={"Connection": "close"},
-        )  # fmt: skip
+        if size > limit:
+            raise RefusalError(
+                TOO_LARGE, f"the body is longer than {limit:,} bytes, this service's limit: send "
+                "fewer series or values at a time", limit=limit, headers={"Connection": "close"},
+            )  # fmt: skip
+        room.grow(size)
 
 
 def _given(body: bytes) -> Receive:

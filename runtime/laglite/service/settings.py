@@ -32,6 +32,7 @@ class Limits:
     steps: int = _limit(10_000, "Series x horizon, of a request and of a batch.")
     quantiles: int = _limit(99, "Quantile levels of a request.")
     requests: int = _limit(64, "Requests that are read, wait or are computed at a time.")
+    bodies: int = _limit(16 << 20, "Bytes of the bodies of these requests together.")
     wait_seconds: float = _limit(30.0, "Seconds that a request may wait before it is computed.")
     gather_seconds: float = _limit(
         0.002, "Seconds that the first request waits for others to join."
@@ -46,6 +47,10 @@ class Limits:
             value = getattr(self, one.name)
             if not 0 < value < float("inf"):
                 raise InputError(f"{option_name(one.name)} must be more than 0, not {value}")
+        if self.bodies < self.body:
+            raise InputError(
+                f"--max-bodies must be at least --max-body, {self.body}, not {self.bodies}"
+            )
 
 
 def option_name(limit: str) -> str:

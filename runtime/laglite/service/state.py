@@ -37,7 +37,7 @@ class ServiceState:
         if not self.forecasters:
             raise InputError("a service needs at least one model")
         limits = self.limits
-        self.admission = Admission(limits.requests)
+        self.admission = Admission(limits.requests, limits.bodies)
         self.streams = StreamRegistry(limits.streams, limits.stream_idle_seconds)
         self.metrics.streams.set_function(lambda: len(self.streams))
         self.metrics.in_flight.set_function(lambda: self.admission.admitted)
