@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,13 +99,17 @@ def _write(built: EngineSet, contents: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def _turn(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: of two builds none removes what the other lists."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Hold the folder's lock: of two builds none removes what the other lists.
+
+    Raises InputError if the folder cannot be written.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # released when it is closed
+        file = (folder / ".lock").open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    with file:
         yield
-    finally:
-        os.close(handle)
 
 
 def graph_files(bundle: Bundle, precision: str) -> dict[str, Path]:
