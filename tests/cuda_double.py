@@ -1,13 +1,14 @@
 """A double of cuda.bindings.runtime whose device memory is the host's.
 
 It is as late as a GPU may be: work is done when the stream is waited for, not when it is given. It
-refuses what CUDA refuses: addresses that are not its own, copies while a stream is captured, more
-memory than there is.
+refuses what CUDA refuses: addresses that are not its own, copies and allocations while a stream is
+captured, graphs and streams that were destroyed, more memory than there is.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable
 from enum import IntEnum
 from types import SimpleNamespace
@@ -23,11 +24,13 @@ class Error(IntEnum):
     cudaSuccess = 0
     cudaErrorInvalidValue = 1
     cudaErrorMemoryAllocation = 2
+    cudaErrorInvalidResourceHandle = 400
     cudaErrorStreamCaptureUnsupported = 900
     cudaErrorStreamCaptureInvalidated = 901
 
 
 OK, INVALID = (Error.cudaSuccess,), (Error.cudaErrorInvalidValue, None)
+GONE = (Error.cudaErrorInvalidResourceHandle,)
 
 
 class Stream:
@@ -50,6 +53,13 @@ class Stream:
             self.queue.pop(0)()
 
 
+class Graph:
+    """Captured work, or what was made of it to be launched; `work` is None once destroyed."""
+
+    def __init__(self, work: list[Work] | None) -> None:
+        self.work = work
+
+
 class CudaDouble:
     """The functions of the module, with `size` bytes of memory, and counts of what was asked."""
 
@@ -64,8 +74,9 @@ class CudaDouble:
         self.size = size
         self.memory: dict[int, tuple[int, Any]] = {}
         self.streams: dict[int, Stream] = {}
-        self.launched_graphs = self.instantiated = 0
+        self.launched_graphs = self.instantiated = self.graphs = 0
         self.refuse_capture = False
+        self._handles = itertools.count(1)
 
     def used(self) -> int:
         return sum(size for size, _ in self.memory.values())
@@ -90,6 +101,9 @@ class CudaDouble:
         return Error.cudaSuccess, self.size - self.used(), self.size
 
     def cudaMalloc(self, size: int) -> Any:
+        for stream in self.streams.values():
+            if stream.captured is not None:
+                return *self._spoil(stream), None
         if self.used() + size > self.size:
             return Error.cudaErrorMemoryAllocation, None
         block = np.full(size + ALIGNMENT, 0xFF, np.uint8)  # not zeros: reading it unset would show
@@ -99,20 +113,24 @@ class CudaDouble:
 
     def cudaFree(self, address: int) -> Any:
         for stream in self.streams.values():
+            if stream.captured is not None:
+                return self._spoil(stream)
             stream.drain()
         return OK if self.memory.pop(address, None) else INVALID[:1]
 
     def cudaStreamCreateWithFlags(self, flags: int) -> Any:
         assert flags == self.cudaStreamNonBlocking
-        stream = Stream(1 + len(self.streams))
+        stream = Stream(next(self._handles))
         self.streams[stream.handle] = stream
         return Error.cudaSuccess, stream
 
     def cudaStreamDestroy(self, stream: Stream) -> Any:
         stream.drain()
-        return OK
+        return OK if self.streams.pop(stream.handle, None) else GONE
 
     def cudaStreamSynchronize(self, stream: Stream) -> Any:
+        if stream.handle not in self.streams:
+            return GONE
         if stream.captured is not None:
             return self._spoil(stream)
         stream.drain()
@@ -153,6 +171,7 @@ class CudaDouble:
 
     def cudaStreamBeginCapture(self, stream: Stream, mode: str) -> Any:
         assert stream.captured is None
+        assert stream.handle in self.streams
         stream.captured, stream.spoilt = [], self.refuse_capture
         return OK
 
@@ -160,23 +179,30 @@ class CudaDouble:
         work, stream.captured = stream.captured, None
         if stream.spoilt:
             return Error.cudaErrorStreamCaptureInvalidated, None
-        return Error.cudaSuccess, work
+        self.graphs += 1
+        return Error.cudaSuccess, Graph(work)
 
-    def cudaGraphInstantiate(self, graph: list[Work], flags: int) -> Any:
+    def cudaGraphInstantiate(self, graph: Graph, flags: int) -> Any:
+        assert graph.work is not None
         self.instantiated += 1
-        return Error.cudaSuccess, list(graph)
+        self.graphs += 1
+        return Error.cudaSuccess, Graph(list(graph.work))
 
-    def cudaGraphDestroy(self, graph: list[Work]) -> Any:
-        graph.clear()
+    def cudaGraphDestroy(self, graph: Graph) -> Any:
+        if graph.work is None:
+            return GONE
+        graph.work = None
+        self.graphs -= 1
         return OK
 
-    def cudaGraphExecDestroy(self, graph: list[Work]) -> Any:
-        graph.clear()
-        return OK
+    def cudaGraphExecDestroy(self, graph: Graph) -> Any:
+        return self.cudaGraphDestroy(graph)
 
-    def cudaGraphLaunch(self, graph: list[Work], stream: Stream) -> Any:
+    def cudaGraphLaunch(self, graph: Graph, stream: Stream) -> Any:
+        if graph.work is None or stream.handle not in self.streams:
+            return GONE
         self.launched_graphs += 1
-        for work in graph:
+        for work in graph.work:
             stream.give(work)
         return OK
 

@@ -1,7 +1,9 @@
 """A double of the tensorrt module: an engine is the ONNX graph, run by onnxruntime on the CPU.
 
-Contexts take tensors by address, as TensorRT's do, and are stricter than it: no output may lie
-over an input, and a captured context may not be changed.
+Contexts take tensors by address, as TensorRT's do, and memory of their own. They refuse shapes
+beyond those the engine was built for, and are as strict as TensorRT may be: no output may lie over
+another tensor, a capture needs a run with these shapes before it, and a context whose work was
+captured may neither change nor go while the graph is used.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+import weakref
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -37,8 +40,8 @@ class TensorRtDouble(ModuleType):
         super().__init__("tensorrt")
         self.cuda, self.__version__ = cuda, version
         self.__spec__ = ModuleSpec("tensorrt", None, origin="double")
-        self.contexts: list[Context] = []
-        self.context_memory = True
+        self.context_bytes = 1 << 20
+        self.broken: set[str] = set()  # what fails: "runtime", "context", "run"
         self.refused_nodes: list[str] = []
         self.cleared: list[str] = []
         self.timings_given: list[bytes] = []
@@ -53,6 +56,9 @@ class TensorRtDouble(ModuleType):
         return Parser(self, network)
 
     def Runtime(self, logger: Any) -> Runtime:
+        if "runtime" in self.broken:
+            logger.log(1, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         return Runtime(self, logger)
 
 
@@ -140,6 +146,7 @@ class Builder:
 
     def create_builder_config(self) -> Any:
         module = self._module
+        profiles: list[Any] = []
 
         def cache(content: bytes) -> Any:
             module.timings_given.append(content)
@@ -151,17 +158,30 @@ class Builder:
             clear_flag=module.cleared.append,
             create_timing_cache=cache,
             set_timing_cache=lambda cache, ignore_mismatch: True,
-            add_optimization_profile=lambda profile: 0,
+            profiles=profiles,
+            add_optimization_profile=lambda profile: profiles.append(profile) or 0,
         )
 
     def create_optimization_profile(self) -> Any:
+        limits: dict[str, Any] = {}
+
         def set_shape(name: str, low: Any, best: Any, high: Any) -> None:
             assert all(a <= b <= c for a, b, c in zip(low, best, high, strict=True))
+            limits[name] = low, high
 
-        return SimpleNamespace(set_shape=set_shape)
+        return SimpleNamespace(set_shape=set_shape, limits=limits)
 
-    def build_serialized_network(self, network: Network, config: Any) -> bytes:
-        return json.dumps({"graph": str(network.path)}).encode()
+    def build_serialized_network(self, network: Network, config: Any) -> bytes | None:
+        limits = {}
+        for tensor in network.inputs:
+            shape = tuple(tensor.shape)
+            if min(shape) >= 0:
+                limits[tensor.name] = shape, shape
+            elif not config.profiles:
+                return None
+            else:
+                limits[tensor.name] = config.profiles[0].limits[tensor.name]
+        return json.dumps({"graph": str(network.path), "limits": limits}).encode()
 
 
 class Runtime:
@@ -170,17 +190,18 @@ class Runtime:
 
     def deserialize_cuda_engine(self, content: bytes) -> Engine | None:
         try:
-            return Engine(self._module, json.loads(content)["graph"])
+            plan = json.loads(content)
+            return Engine(self._module, self._logger, plan["graph"], plan["limits"])
         except ValueError:
             self._logger.log(1, "the engine's magic tag does not match")
             return None
 
 
 class Engine:
-    device_memory_size_v2 = 1 << 20
-
-    def __init__(self, module: TensorRtDouble, path: str) -> None:
-        self._module = module
+    def __init__(
+        self, module: TensorRtDouble, logger: Any, path: str, limits: dict[str, Any]
+    ) -> None:
+        self._module, self._logger, self.limits = module, logger, limits
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
@@ -191,6 +212,10 @@ class Engine:
         self.outputs = {info.name: Tensor(info) for info in graph.output}
         self.num_io_tensors = len(self.inputs) + len(self.outputs)
 
+    @property
+    def device_memory_size_v2(self) -> int:
+        return self._module.context_bytes
+
     def get_tensor_name(self, index: int) -> str:
         return [*self.inputs, *self.outputs][index]
 
@@ -198,58 +223,85 @@ class Engine:
         return {**self.inputs, **self.outputs}[name].dtype
 
     def create_execution_context(self) -> Context | None:
-        if not self._module.context_memory:
+        if "context" in self._module.broken:
+            self._logger.log(1, "no kernel image is available")
             return None
-        self._module.contexts.append(Context(self._module, self))
-        return self._module.contexts[-1]
+        error, memory = self._module.cuda.cudaMalloc(self.device_memory_size_v2)
+        if error:
+            self._logger.log(1, "requested amount of GPU memory could not be allocated")
+            return None
+        context = Context(self._module, self, self._logger)
+        weakref.finalize(context, self._module.cuda.cudaFree, memory)
+        return context
 
 
 class Context:
-    def __init__(self, module: TensorRtDouble, engine: Engine) -> None:
-        self._module, self._engine = module, engine
+    def __init__(self, module: TensorRtDouble, engine: Engine, logger: Any) -> None:
+        self._module, self._engine, self._logger = module, engine, logger
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._prepared: dict[str, tuple[int, ...]] = {}  # the shapes of the last plain run
         self._addresses: dict[str, int] = {}
         self._changes = 0
-        self.runs = 0
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self._changes += 1
-        axes = self._engine.inputs[name].axes
-        fixed = zip(axes, shape, strict=True)
+        low, high = self._engine.limits[name]
+        if len(shape) != len(high):
+            return self._refuse(f"{name} has {len(high)} dimensions")
+        if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
+            return self._refuse(f"{name}: {shape} does not satisfy any optimization profile")
         self._shapes[name] = shape
-        return all(axis == size for axis, size in fixed if isinstance(axis, int))
+        return True
 
     def set_tensor_address(self, name: str, address: int) -> bool:
+        assert name in {*self._engine.inputs, *self._engine.outputs}
         self._changes += 1
         self._addresses[name] = address
-        return address % ALIGNMENT == 0
+        return address % ALIGNMENT == 0 or self._refuse(f"{name} is not aligned")
 
     def execute_async_v3(self, handle: int) -> bool:
         stream = self._module.cuda.streams[handle]
+        if "run" in self._module.broken:
+            return self._refuse("an illegal memory access was encountered")
         if set(self._addresses) != {*self._engine.inputs, *self._engine.outputs}:
-            return False
-        captured, changes = stream.captured is not None, self._changes
+            return self._refuse("a tensor has no address")
+        if set(self._shapes) != set(self._engine.inputs):
+            return self._refuse("an input has no shape")
         places, shapes = dict(self._addresses), dict(self._shapes)
+        if stream.captured is None:
+            self._prepared = shapes
+            stream.give(lambda: self._run(places, shapes))
+            return True
+        if self._prepared != shapes:
+            stream.spoilt = True
+            return self._refuse("operation not permitted when stream is capturing")
+        changes, itself = self._changes, weakref.ref(self)
 
-        def work() -> None:
-            assert not captured or changes == self._changes, "changed after it was captured"
-            self._run(places, shapes)
+        def captured() -> None:
+            context = itself()
+            assert context is not None, "the context of a graph is gone"
+            assert changes == context._changes, "changed after it was captured"
+            context._run(places, shapes)
 
-        stream.give(work)
+        stream.give(captured)
         return True
 
+    def _refuse(self, reason: str) -> bool:
+        self._logger.log(1, reason)
+        return False
+
     def _run(self, places: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
-        self.runs += 1
         feeds = {
             name: self._view(places[name], shapes[name], tensor)
             for name, tensor in self._engine.inputs.items()
         }
         names = list(self._engine.outputs)
         results = self._engine.session.run(names, {n: each.copy() for n, each in feeds.items()})
+        taken = [(places[name], places[name] + each.nbytes) for name, each in feeds.items()]
         for name, result in zip(names, results, strict=True):
             begin, end = places[name], places[name] + result.nbytes
-            for other, given in feeds.items():
-                assert end <= places[other] or begin >= places[other] + given.nbytes, name
+            assert all(end <= low or begin >= high for low, high in taken), name
+            taken.append((begin, end))
             self._view(begin, result.shape, self._engine.outputs[name])[...] = result
 
     def _view(self, address: int, shape: tuple[int, ...], tensor: Tensor) -> NDArray[Any]:

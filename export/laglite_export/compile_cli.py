@@ -63,13 +63,13 @@ def compile_engines(
     bundle = open_bundle(locate(model))
     graph_files(bundle, precision)
     capacity = Capacity(series, paths, context or bundle.spec.context_length, horizon)
-    gpu, root = building_gpu(), output or engines_root()
+    gpu, root = building_gpu(), output.absolute() if output else engines_root()
     target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, gpu)
     found = None if rebuild else _existing(target, root, bundle, capacity)
     if found is None:
         note(f"building for {gpu or 'no device'}, {tensorrt.FLAVOUR} {tensorrt.VERSION}")
         found = build_engines(bundle, precision, capacity, gpu, root, note)
-        _say_what_applies(found, output)
+        _say_what_applies(found, root)
     else:
         note("these engines are there already; --rebuild makes them anew")
     click.echo(found.path)
@@ -92,7 +92,7 @@ def _existing(target: Target, root: Path, bundle: Bundle, capacity: Capacity) ->
     return found
 
 
-def _say_what_applies(built: EngineSet, output: Path | None) -> None:
+def _say_what_applies(built: EngineSet, root: Path) -> None:
     if built.target.flavour == RTX:
         note(
             "TensorRT for RTX compiles the rest on the GPU, when an engine is first used: by "
@@ -100,8 +100,8 @@ def _say_what_applies(built: EngineSet, output: Path | None) -> None:
         )
     if built.target.gpu == NO_GPU:
         note(f"device: {NO_GPU}; nothing was run")
-    if output is not None and output != engines_root():
-        note(f"to use them: export {FOLDER}={shlex.quote(str(output))}")
+    if root != engines_root():
+        note(f"to use them: export {FOLDER}={shlex.quote(str(root))}")
     words = ["laglite", "verify", built.model, "--backend", "tensorrt"]
     if built.target.precision != "fp32":
         words += ["--precision", built.target.precision]

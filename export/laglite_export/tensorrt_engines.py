@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from laglite.atomic_file import replacing
+from laglite.atomic_file import check_place, replacing
 from laglite.backends import tensorrt_module as tensorrt
 from laglite.backends.cuda_driver import Gpu, find_gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
@@ -23,6 +25,7 @@ from laglite.backends.engine_files import (
 from laglite.backends.tensorrt_module import LOG, trt
 from laglite.backends.tensorrt_native import STEP
 from laglite.bundle import Bundle
+from laglite.device_decoding import MOST_NUMBERS, largest_tensor
 from laglite.errors import BackendError, InputError
 
 Shape = tuple[int, ...]
@@ -40,10 +43,16 @@ def build_engines(
 ) -> EngineSet:
     """Build the engines of a bundle and write them, with `engines.json`, under the folder `root`.
 
-    `engines.json` comes last and names files by their content: at any time the directory holds
-    either the old set or the new one. Raises BackendError if TensorRT refuses a graph, InputError
-    if `root` cannot be written.
+    Of several builds at once the last to end stays. Raises BackendError if TensorRT refuses a
+    graph, InputError for capacities beyond what a tensor holds, and if `root` cannot be written.
     """
+    numbers = capacity.series * largest_tensor(bundle.spec, capacity)
+    if numbers > MOST_NUMBERS:
+        raise InputError(
+            f"{capacity.series:,} series x {capacity.paths:,} paths of {capacity.context:,} prompt "
+            f"tokens and {capacity.steps:,} steps need a tensor of {numbers:,} numbers, more than "
+            f"the {MOST_NUMBERS:,} that TensorRT takes; choose smaller capacities"
+        )
     target = Target.of(bundle, precision, tensorrt.FLAVOUR, tensorrt.VERSION, gpu)
     path, timings = target.folder(root), target.timing_cache(root)
     try:
@@ -51,27 +60,56 @@ def build_engines(
         known = timings.read_bytes() if timings.is_file() else b""
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    check_place(path / MANIFEST)
     engines: dict[str, EngineFile] = {}
+    contents: dict[str, bytes] = {}
     for name, file in graph_files(bundle, precision).items():
         content, tensors, known = build_engine(file, capacity, name == DEVICE_STEP, known)
         digest = sha256(content)
-        stored = path / f"{name}-{digest[:SHORT]}.engine"
-        with replacing(stored) as part:
-            part.write_bytes(content)
+        stored = f"{name}-{digest[:SHORT]}.engine"
+        contents[stored] = content
         graph = file.relative_to(bundle.path).as_posix()
         graph_digest = str(bundle.manifest["files"][graph]["sha256"])
-        engines[name] = EngineFile(stored.name, len(content), digest, graph, graph_digest, tensors)
-        note(f"{name}: {len(content) / 1e6:.1f} MB, {stored}")
+        engines[name] = EngineFile(stored, len(content), digest, graph, graph_digest, tensors)
+        note(f"{name}: {len(content) / 1e6:.1f} MB")
+    built = EngineSet(path, model_argument(bundle), target, capacity, engines)
+    _write(built, contents)
     if known:
         with replacing(timings) as part:
             part.write_bytes(known)
-    built = EngineSet(path, model_argument(bundle), target, capacity, engines)
-    with replacing(path / MANIFEST) as part:
-        built.write_manifest(part)
-    for file in path.glob("*.engine"):
-        if file.name not in {engine.file for engine in engines.values()}:
-            file.unlink(missing_ok=True)
     return built
+
+
+def _write(built: EngineSet, contents: Mapping[str, bytes]) -> None:
+    """Write a set and the `contents` of its files, and remove those of the set before.
+
+    `engines.json` comes last and names files by their content: at any time the directory holds
+    either the old set or the new one.
+    """
+    with _turn(built.path):
+        for name, content in contents.items():
+            with replacing(built.path / name) as part:
+                part.write_bytes(content)
+        with replacing(built.path / MANIFEST) as part:
+            built.write_manifest(part)
+        for file in built.path.glob("*.engine"):
+            if file.name not in contents:
+                file.unlink(missing_ok=True)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: of two builds none removes what the other lists.
+
+    Raises InputError if the folder cannot be written.
+    """
+    try:
+        file = (folder / ".lock").open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    with file:
+        yield
 
 
 def graph_files(bundle: Bundle, precision: str) -> dict[str, Path]:
@@ -158,6 +196,8 @@ def graph_tensors(
                 network.get_input(place) if is_input else network.get_output(place)
                 for network in ends
             )
+            if min((0, *low.shape, *high.shape)) < 0:
+                raise BackendError(f"{graph}: TensorRT cannot tell the shape of {high.name!r}")
             dtype = tensorrt.dtype_name(high.dtype)
             found.append(Tensor(high.name, is_input, dtype, tuple(low.shape), tuple(high.shape)))
     return tuple(found)

@@ -65,8 +65,23 @@ def test_the_stream_keeps_its_state_where_systemd_keeps_it() -> None:
 def test_the_drop_in_of_gpus_changes_what_the_unit_says() -> None:
     changed = settings(DEPLOY / "laglite-serve-gpu.conf")
     unit = settings(SERVE)
-    assert set(changed) - set(unit) == {"SupplementaryGroups"}
+    assert set(changed) - set(unit) == {"SupplementaryGroups", "ExecStartPre"}
     assert all(unit.get(key) != value for key, value in changed.items())
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_accepts_the_unit_with_the_drop_in_of_gpus(tmp_path: Path) -> None:
+    installed = tmp_path / SERVE.name
+    text = SERVE.read_text(encoding="utf-8").replace("/opt/laglite/bin/laglite", sys.executable)
+    installed.write_text(text, encoding="utf-8")
+    folder = tmp_path / f"{SERVE.name}.d"
+    folder.mkdir()
+    shutil.copy(DEPLOY / "laglite-serve-gpu.conf", folder / "gpu.conf")
+    found = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(installed)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")

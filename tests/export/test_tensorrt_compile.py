@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from laglite.backends import cuda_driver
+from laglite.backends.device import Capacity
+from laglite.backends.engine_files import engines_root
 from laglite.backends.library_errors import Fault
-from laglite.bundle import manifest_digest
+from laglite.bundle import manifest_digest, open_bundle
 from laglite.cli import main
+from tests import tensorrt_double
 from tests.cuda_double import CudaDouble
 from tests.tensorrt_double import GPU, TensorRtDouble, forget, install
 
@@ -143,6 +148,98 @@ def test_an_interrupted_build_leaves_the_old_engines_usable(
     after = {file.name: file.read_bytes() for file in path.iterdir()}
     assert before.items() <= after.items()
     assert not [name for name in after if name.endswith(".part")]
+
+
+def test_of_two_builds_at_once_one_stays_whole(
+    double: TensorRtDouble, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from laglite_export import tensorrt_engines
+
+    replacing, main_thread = tensorrt_engines.replacing, threading.current_thread()
+    written: list[Path] = []
+
+    def build(series: int) -> None:
+        bundle = open_bundle(tiny_bundle)
+        tensorrt_engines.build_engines(
+            bundle, "fp32", Capacity(series, 20, 40, 12), GPU, tmp_path, lambda text: None
+        )
+
+    other = threading.Thread(target=build, args=(2,))
+
+    def replacing_slowly(path: Path) -> AbstractContextManager[Path]:
+        if threading.current_thread() is main_thread:
+            written.append(path)
+            if len(written) == 2:  # the other build has all the time it can use
+                other.start()
+                other.join(0.5)
+        return replacing(path)
+
+    monkeypatch.setattr(tensorrt_engines, "replacing", replacing_slowly)
+    build(3)
+    other.join()
+    (manifest,) = tmp_path.glob("*/*/engines.json")
+    listed = {e["file"] for e in json.loads(manifest.read_text())["engines"].values()}
+    assert {file.name for file in manifest.parent.glob("*.engine")} == listed
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_built(
+    compile_: Compile, double: TensorRtDouble
+) -> None:
+    path = Path(compile_().stdout.strip())
+    (path / "engines.json").unlink()
+    (path / "engines.json").mkdir()
+    del double.cleared[:]
+    done = compile_()
+    assert done.exit_code == 1
+    assert "engines.json: is a directory" in done.stderr
+    assert double.cleared == []
+
+
+def test_capacities_beyond_what_a_tensor_holds_are_refused(
+    compile_: Compile, double: TensorRtDouble
+) -> None:
+    done = compile_("--series", "100000", "--paths", "100000")
+    assert done.exit_code == 1
+    assert "100,000 series x 100,000 paths" in done.stderr
+    assert "more than the 2,147,483,647 that TensorRT takes" in done.stderr
+    assert double.cleared == []
+
+
+def test_an_output_of_unknown_shape_is_refused(
+    compile_: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tensorrt_double, "_value", lambda axis, sizes: -1)
+    done = compile_()
+    assert done.exit_code == 1
+    assert "TensorRT cannot tell the shape of 'prompt_key_0'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("~/own", "home/own"), ("own", "work/own"), ("", "cache/laglite/engines")],
+)
+def test_the_folder_of_engines_does_not_depend_on_where_one_asks(
+    double: TensorRtDouble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    expected: str,
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAGLITE_ENGINES", value)
+    assert engines_root() == tmp_path / expected
+
+
+def test_a_relative_output_folder_is_named_in_full(
+    compile_: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = compile_("--output", "engines")
+    assert done.exit_code == 0, done.output
+    assert f"export LAGLITE_ENGINES={tmp_path / 'engines'}" in done.stderr
+    assert Path(done.stdout.strip()).is_absolute()
 
 
 def test_the_output_folder_is_where_the_runtime_is_told_to_look(

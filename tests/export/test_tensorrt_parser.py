@@ -68,6 +68,16 @@ def test_the_parser_takes_the_graph_and_finds_its_tensors(graph: Path) -> None:
                     assert low == high == axis.dim_value
 
 
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda path: "-".join(path.parts[-3:]))
+def test_no_input_or_output_is_a_shape_which_would_lie_on_the_host(graph: Path) -> None:
+    from laglite_export import tensorrt_engines as engines
+
+    network = engines._parse(trt.Builder(engines.LOG), graph)
+    tensors = [network.get_input(place) for place in range(network.num_inputs)]
+    tensors += [network.get_output(place) for place in range(network.num_outputs)]
+    assert [each.name for each in tensors if each.is_shape_tensor] == []
+
+
 @pytest.mark.parametrize(("model", "precision"), [("base", "fp32"), ("nano", "fp16")])
 def test_engines_are_built_here_and_described(model: str, precision: str, tmp_path: Path) -> None:
     sizes = ["--series", "4", "--paths", "20", "--horizon", "24"]

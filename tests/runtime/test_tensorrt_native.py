@@ -272,9 +272,35 @@ def test_a_context_without_memory_is_an_error_that_names_it(
     double: TensorRtDouble, compiled: Path, tiny_bundle: Path
 ) -> None:
     forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
-    double.context_memory = False
-    with pytest.raises(BackendError, match="out of device memory: no 1.0 MiB for the work of"):
+    double.context_bytes = 2 * double.cuda.size
+    with pytest.raises(BackendError, match="memory: no 2097152.0 MiB for the work of prefill"):
         forecaster.predict(SERIES[0], horizon=3, num_samples=20)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("context", "cannot prepare the work of prefill: no kernel image is available$"),
+        ("run", "could not run the engine: an illegal memory access was encountered$"),
+    ],
+)
+def test_what_tensorrt_refuses_is_an_error_in_its_words(
+    double: TensorRtDouble, compiled: Path, tiny_bundle: Path, broken: str, message: str
+) -> None:
+    forecaster = Forecaster.load(tiny_bundle, backend="tensorrt")
+    double.broken.add(broken)
+    with pytest.raises(BackendError, match=message):
+        forecaster.predict(SERIES[0], horizon=3, num_samples=20)
+
+
+def test_where_tensorrt_cannot_start_the_cpu_forecasts(
+    double: TensorRtDouble, compiled: Path, tiny_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    double.broken.add("runtime")
+    with pytest.raises(BackendError, match="TensorRT cannot run here: CUDA initialization failure"):
+        Forecaster.load(tiny_bundle, backend="tensorrt")
+    assert Forecaster.load(tiny_bundle, backend="auto").backend.name == "cpu"
+    assert "TensorRT cannot run here" in caplog.text
 
 
 def test_more_paths_than_the_engine_draws_are_refused(compiled: Path, tiny_bundle: Path) -> None:
@@ -317,6 +343,8 @@ def test_memory_is_given_back(double: TensorRtDouble, compiled: Path, tiny_bundl
     assert double.cuda.used() > 0
     del forecaster
     assert double.cuda.used() == 0
+    assert double.cuda.graphs == 0
+    assert not double.cuda.streams
 
 
 def test_memory_of_a_lost_device_goes_without_a_word(
@@ -342,6 +370,20 @@ def test_a_buffer_keeps_what_is_written_and_begins_with_zeros(double: TensorRtDo
     np.testing.assert_array_equal(buffer.read(), values)
     with pytest.raises(ValueError, match="float32"):
         buffer.write(values.astype(np.float32))
+
+
+def test_work_that_fails_while_it_is_captured_leaves_the_stream_usable(
+    double: TensorRtDouble,
+) -> None:
+    stream = CudaStream(Cuda())
+
+    def refused() -> None:
+        raise BackendError("refused")
+
+    with pytest.raises(BackendError, match="^refused$"):
+        stream.capture(refused)
+    assert double.cuda.graphs == 0
+    np.testing.assert_array_equal(CudaBuffer(stream, (2,), "float32").read(), [0, 0])
 
 
 def test_a_failed_call_names_cudas_error(double: TensorRtDouble) -> None:

@@ -109,9 +109,12 @@ class CudaStream:
             self.cuda.call("cudaStreamBeginCapture", self.handle, mode)
             try:
                 enqueue()
-            finally:  # a capture left open would spoil all later work
-                graph = self.cuda.call("cudaStreamEndCapture", self.handle)
-            return CudaGraph(self, graph)
+            except BaseException:  # a capture left open would spoil all later work
+                with contextlib.suppress(CudaError):
+                    spoilt = self.cuda.call("cudaStreamEndCapture", self.handle)
+                    self.cuda.give_back("cudaGraphDestroy", spoilt)
+                raise
+            return CudaGraph(self, self.cuda.call("cudaStreamEndCapture", self.handle))
 
 
 class CudaGraph:

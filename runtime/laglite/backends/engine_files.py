@@ -221,7 +221,7 @@ def sha256(content: bytes) -> str:
 def engines_root() -> Path:
     """The folder of all sets: $LAGLITE_ENGINES, else laglite/engines in the user's cache."""
     if os.environ.get(FOLDER):
-        return Path(os.environ[FOLDER])
+        return Path(os.path.expanduser(os.environ[FOLDER])).absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "laglite" / "engines"
 

@@ -45,10 +45,10 @@ class BoundContext:
         """Set shapes and addresses. Raises BackendError."""
         for name, buffer in inputs.items():
             if not self._context.set_input_shape(name, buffer.shape):
-                raise BackendError(f"TensorRT refused the shape {buffer.shape} of {name!r}")
+                raise _refusal(f"TensorRT refuses the shape {buffer.shape} of {name!r}")
         for name, address in addresses.items():
             if not self._context.set_tensor_address(name, address):
-                raise BackendError(f"TensorRT refused the address of {name!r}")
+                raise _refusal(f"TensorRT refuses the address of {name!r}")
 
     def run(self) -> None:
         """Give the work to the stream. Raises BackendError."""
@@ -63,7 +63,7 @@ class BoundContext:
     def enqueue(self) -> None:
         """The work itself, never as a graph."""
         if not self._context.execute_async_v3(int(self._stream.handle)):
-            raise BackendError("TensorRT could not run the engine")
+            raise _refusal("TensorRT could not run the engine")
 
     def _capture(self) -> None:
         self._capturable = False
@@ -214,7 +214,10 @@ class TensorRtDevice:
         engine = self._loaded[graph]
         context = engine.create_execution_context()
         if context is None:
-            raise self._out_of_memory(int(engine.device_memory_size_v2), f"the work of {graph}")
+            size, purpose = int(engine.device_memory_size_v2), f"the work of {graph}"
+            if size <= self.stream.cuda.free_bytes():
+                raise _refusal(f"TensorRT cannot prepare {purpose}")
+            raise self._out_of_memory(size, purpose)
         return context
 
     def _shared_context(self, graph: str) -> IExecutionContext:
@@ -239,3 +242,10 @@ class TensorRtDevice:
             f"{free / MEGABYTE:.1f} MiB are free. Forecasts of {capacity.series} series at once "
             f"need {needed / MEGABYTE:.1f} MiB for their tensors; {advice}"
         )
+
+
+def _refusal(what: str) -> BackendError:
+    """The error of a call that TensorRT refused, with its own words."""
+    from laglite.backends import tensorrt_module as tensorrt
+
+    return BackendError(f"{what}: {tensorrt.LOG.errors()}")

@@ -234,7 +234,10 @@ def _load(engines: EngineSet) -> dict[str, ICudaEngine]:
     """All engines of a set, deserialised, with the tensors that are written down."""
     from laglite.backends import tensorrt_module as tensorrt
 
-    runtime = tensorrt.trt.Runtime(tensorrt.LOG)
+    try:
+        runtime = tensorrt.trt.Runtime(tensorrt.LOG)
+    except (TypeError, RuntimeError) as error:  # a factory that yields nothing
+        raise BackendError(f"TensorRT cannot run here: {tensorrt.LOG.errors()}") from error
     loaded = {}
     for graph in engines.engines:
         engine = runtime.deserialize_cuda_engine(engines.read(graph))
