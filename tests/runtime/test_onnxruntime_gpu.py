@@ -283,11 +283,13 @@ def test_nobody_asks_the_gpu_for_anything_while_a_graph_is_captured() -> None:
     session = open_session(counter(), ENGINE)
     captured = CapturedProgram(Slow(session), ENGINE, {"step": step}, 1)
     launched = onnxruntime_device.OrtProgram(session, ENGINE, {"step": other})
+    dropped = [onnxruntime_device.OrtProgram(session, ENGINE, {"step": other})]
     asked: dict[str, Callable[[], Any]] = {
         "memory": lambda: allocate("cpu", (1,), "int64", "cuda"),
         "a copy up": lambda: other.write(np.array([3])),
         "a copy down": other.read,
         "a launch": launched.launch,
+        "the end of a program": dropped.clear,
         "a session": lambda: open_session(counter(), replace(ENGINE, memory="cuda")),
     }
 
