@@ -22,7 +22,7 @@ from laglite.backends.device import COUNTER, DEVICE_STEP, IN_PLACE, Capacity, gi
 from laglite.backends.library_errors import NO_MEMORY, explain
 from laglite.backends.onnxruntime_session import (
     CPU,
-    GPU,
+    GPU_LOCK,
     Engine,
     import_onnxruntime,
     open_session,
@@ -112,7 +112,7 @@ def allocate(memory: str, shape: tuple[int, ...], dtype: str, backend: str) -> O
 @contextmanager
 def _asking(backend: str, asked: int = 0) -> Iterator[None]:
     """A call to the GPU, alone; its errors are those of `run_error`."""
-    with GPU:
+    with GPU_LOCK:
         try:
             yield
         except Exception as error:  # onnxruntime's own exceptions share no public base class
@@ -149,9 +149,9 @@ class OrtProgram:
             if name in tensors:
                 tensors[name].bind(self._binding.bind_output, output.name)
 
-    def __del__(self, gpu: Any = GPU) -> None:
+    def __del__(self, lock: Any = GPU_LOCK) -> None:
         """With the last program its session goes, which gives memory back: as good as a call."""
-        with gpu:
+        with lock:
             self.__dict__.pop("_binding", None)
             self.__dict__.pop("_session", None)
 

@@ -26,7 +26,7 @@ from laglite.backends.onnxruntime_device import (
     run_error,
 )
 from laglite.backends.onnxruntime_session import (
-    GPU,
+    GPU_LOCK,
     HIDDEN,
     TENSORRT_PROVIDER,
     Engine,
@@ -121,7 +121,7 @@ class OnnxRuntimeGpu:
         for name in wanted:
             binding.bind_output(name, self._engine.memory if name.startswith(CACHES) else "cpu")
         try:
-            with GPU:
+            with GPU_LOCK:
                 self._prefill.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise self._prefill_error(error, len(tokens)) from error

@@ -22,7 +22,7 @@ HIDDEN = "hidden"  # the prefill graph's output of states; older graphs have non
 HEAVY_OPERATORS = ("MatMul", "Gemm", "Softmax")
 # Held by whoever asks anything of a GPU: while one thread captures a CUDA graph, CUDA refuses other
 # threads memory and copies, and the graph is lost too.
-GPU = threading.RLock()
+GPU_LOCK = threading.RLock()
 ERRORS_ALONE = 3  # severity of onnxruntime's log
 
 
@@ -115,7 +115,7 @@ def open_session(
     disabled = ["MatMulAddFusion"] if precision == "int8" else []
     source = graph if isinstance(graph, bytes) else str(graph)
     try:
-        with GPU if on_gpu else nullcontext():
+        with GPU_LOCK if on_gpu else nullcontext():
             session = ort.InferenceSession(
                 source,
                 options,
