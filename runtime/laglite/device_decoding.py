@@ -81,28 +81,41 @@ class DeviceSampler:
     def _draw(self, requests: Sequence[PathRequest]) -> dict[int, _Drawn]:
         """What the device drew for each row."""
         drawn: dict[int, _Drawn] = {}
-        for size, rows in self._parts(requests):
-            found = self._decode_alone(size, [requests[row] for row in rows])
-            drawn.update(zip(rows, found, strict=True))
+        while len(drawn) < len(requests):
+            left = [row for row in range(len(requests)) if row not in drawn]
+            for size, rows in self._parts(requests, left):
+                found = self._decode_alone(size, [requests[row] for row in rows])
+                if found is None:
+                    break  # and go on with fewer at a time
+                drawn.update(zip(rows, found, strict=True))
         return drawn
 
-    def _decode_alone(self, size: Capacity, requests: Sequence[PathRequest]) -> list[_Drawn]:
-        """`_decode`, and where there is no room, again without what is kept for other sizes."""
+    def _decode_alone(self, size: Capacity, requests: Sequence[PathRequest]) -> list[_Drawn] | None:
+        """`_decode`, and where there is no room, again without what is kept for other sizes.
+
+        None where there is none even so, and fewer series may fit, as the budget then says.
+        """
         while True:
             try:
                 return self._decode(size, requests)
             except DeviceMemoryError as error:
                 if not self._kept:
-                    raise self._too_large(size, error) from error
+                    if size.series == 1 or self._device.capacity is not None:
+                        raise self._too_large(size, error) from error
+                    self._budget = size.series // 2 * self._series_bytes(size, size.paths)
+                    return None
             self._kept.clear()  # here, where the error no longer holds what it could not fill
 
-    def _parts(self, requests: Sequence[PathRequest]) -> Iterator[tuple[Capacity, list[int]]]:
-        """Rows to decode together, and the size of the workspace for them.
+    def _parts(
+        self, requests: Sequence[PathRequest], left: Sequence[int]
+    ) -> Iterator[tuple[Capacity, list[int]]]:
+        """Which of the rows `left` to decode together, and the size of the workspace for them.
 
         What goes together has the same grouping of paths, and rotary rows that agree.
         """
         alike: dict[tuple[int | None, bytes], list[int]] = {}
-        for row, request in enumerate(requests):
+        for row in left:
+            request = requests[row]
             length = len(request.prompt.tokens) + request.noise.horizon - 1
             key = adapted_length(self._spec, length), request.noise.groups.tobytes()
             alike.setdefault(key, []).append(row)
@@ -189,10 +202,11 @@ class DeviceSampler:
             f"{size.steps:,} steps need about {gigabytes(needed)}: {error}"
         )
         if self._budget is not None:
+            budget = min(self._budget, needed - 1)  # what was tried does not fit
             fewer = range(1, size.paths + 1)
             takes = partial(self._series_bytes, size)
-            paths = max(1, bisect.bisect_right(fewer, self._budget, key=takes))
-            series = self._budget // takes(paths)
+            paths = max(1, bisect.bisect_right(fewer, budget, key=takes))
+            series = budget // takes(paths)
             text += f"; about {series:,} series x {paths:,} paths fit"
         return DeviceMemoryError(text)
 
@@ -240,11 +254,12 @@ def series_bytes(spec: ModelSpec, device: Device, size: Capacity) -> int:
     number = np.dtype(device.cache_dtype).itemsize
     caches = 2 * spec.num_layers * spec.width * (size.context + 1 + size.paths * size.steps)
     drawn = size.steps * size.paths * (3 + len(spec.arguments))
-    # Scores, their softmax and a copy; and the widest rows of a layer.
+    # Of each graph, which keep theirs: scores, their softmax and a copy; a layer's widest rows.
     row = 4 * spec.width + 3 * spec.mlp_width
     prompt = size.context * (3 * spec.num_heads * (size.context + 1) + row)
     step = size.paths * (3 * spec.num_heads * (size.context + size.steps) + row + 3 * size.paths)
-    return number * caches + 4 * (drawn + max(prompt, step))
+    wide = 4 if number == 4 else 5  # bytes, with the halves that products take
+    return number * caches + 4 * drawn + wide * (prompt + step)
 
 
 def largest_tensor(spec: ModelSpec, size: Capacity) -> int:

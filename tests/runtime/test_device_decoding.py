@@ -266,6 +266,49 @@ def test_what_is_kept_for_other_sizes_goes_where_there_is_no_room(
     np.testing.assert_array_equal(samples, expected)
 
 
+@pytest.mark.parametrize("free", [None, 1 << 40])
+def test_where_there_is_no_room_after_all_fewer_series_go_together(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch, free: int | None
+) -> None:
+    """As long as there are several, and from then on at once."""
+    double = CpuDevice(small.bundle, free=free)
+    sampler = device_decoding.DeviceSampler(double, small.spec, 1)
+    requests = [requested(small.spec, one, 7, 4, even=False) for one in walks([20, 30, 40, 50, 60])]
+    expected = sampler.sample(requests)
+    sampler._kept.clear()
+    allocate = double.allocate
+    refused: list[int] = []
+    key_shape = (small.spec.num_heads, small.spec.head_dim + 1)  # of prompts
+
+    def crowded(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        if shape[1:3] == key_shape and shape[0] > 2:
+            refused.append(shape[0])
+            raise DeviceMemoryError("full")
+        return allocate(shape, dtype)
+
+    monkeypatch.setattr(double, "allocate", crowded)
+    for _ in range(2):
+        found = sampler.sample(requests)
+        for (ours, _), (theirs, _) in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert refused == [8, 4]
+
+
+def test_what_does_not_fit_alone_is_not_said_to_fit(
+    small: Forecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    double = CpuDevice(small.bundle, free=1 << 40)
+    sampler = device_decoding.DeviceSampler(double, small.spec, 1)
+
+    def full(shape: tuple[int, ...], dtype: str) -> CpuBuffer:
+        raise DeviceMemoryError("full")
+
+    monkeypatch.setattr(double, "allocate", full)
+    requests = [requested(small.spec, one, 9, 4, even=False) for one in walks([20, 30])]
+    with pytest.raises(DeviceMemoryError, match="1 series x 9 paths .* 1 series x 8 paths fit"):
+        sampler.sample(requests)
+
+
 def test_threads_share_a_device_and_get_their_own_forecasts(small: Forecaster) -> None:
     device, _ = on_device(small.bundle)
     series = walks()

@@ -72,6 +72,16 @@ TEXTS = {
         "cuDNN was not found",
         "install cuDNN",
     ),
+    "Error in execution: Non-zero status code returned while running ReduceMax node. Name:"
+    "'h.0.attn/ReduceMax' Status Message: cuDNN is unavailable for CUDA Execution Provider: dlopen "
+    "failed for libcudnn.so: libcudnn.so: cannot open shared object file: No such file": (
+        "cuDNN was not found",
+        "install cuDNN",
+    ),
+    "cuDNN is unavailable or disabled for CUDA Execution Provider: ": (
+        "cuDNN was not found",
+        "install cuDNN",
+    ),
     "libnvinfer.so.10: cannot open shared object file: No such file or directory": (
         "the TensorRT that onnxruntime was built for was not found (libnvinfer.so.10)",
         "backend 'cuda'",
@@ -91,6 +101,12 @@ TEXTS = {
     ),
     "[ONNXRuntimeError] : 1 : FAIL : This session contains graph nodes that are assigned to the "
     "default CPU EP, but fallback to CPU EP has been explicitly disabled by the user.": (
+        "would run a part of the graph on the CPU",
+        "update onnxruntime-gpu",
+    ),
+    "[ONNXRuntimeError] : 1 : FAIL : This session cannot use the graph capture feature as "
+    "requested by the user  as all compute graph nodes have not been partitioned to the "
+    "CUDAExecutionProvider": (
         "would run a part of the graph on the CPU",
         "update onnxruntime-gpu",
     ),

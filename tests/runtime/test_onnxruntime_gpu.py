@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +174,19 @@ def test_programs_of_the_same_shapes_share_a_session(
         return open_session(*arguments, sizes=sizes, **options)
 
     monkeypatch.setattr(onnxruntime_device, "open_session", counting)
-    for series in (1, 1, 2, 3, 4, 1, 5, 2):
+    programs = []
+    for series in (1, 1, 2, 1):
         buffers = prefill_buffers(device, bundle, series, 3)
-        device.program(PREFILL, buffers).launch()
+        programs.append(device.program(PREFILL, buffers))
+        programs[-1].launch()
         assert buffers["param_loc"].read().all()
-    # Four are kept: when 2 comes again it is the oldest, and gone.
-    assert [sizes["series"] for sizes in opened] == [1, 2, 3, 4, 5, 2]
+    assert [sizes["series"] for sizes in opened] == [1, 2]
     assert opened[0]["tokens"] == 3
     assert opened[0]["past + 1"] == 1
+    del programs[2]
+    device.program(PREFILL, buffers)
+    device.program(PREFILL, prefill_buffers(device, bundle, 2, 3))
+    assert len(opened) == 3  # a session goes with its last program, and its memory with it
 
 
 def test_buffers_that_do_not_fit_the_graph_are_refused(device: OrtDevice, bundle: Bundle) -> None:
@@ -256,6 +265,47 @@ def test_capturing_a_graph_does_not_run_it_more_often_than_launched() -> None:
             assert step.read()[0] == 5 + launched
             assert double.read()[0] == 2 * (5 + launched)
     assert session.captured == {"1", "2"}
+
+
+def test_nobody_asks_the_gpu_for_anything_while_a_graph_is_captured() -> None:
+    """CUDA would refuse memory and copies to other threads, and the graph would be lost."""
+    begun, going_on = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    class Slow(CapturingSession):
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            begun.set()
+            assert going_on.wait(10)
+            super().run_with_iobinding(binding, options)
+            done.append("capture")
+
+    step, other = (allocate("cpu", (1,), "int64", "cuda") for _ in range(2))
+    session = open_session(counter(), ENGINE)
+    captured = CapturedProgram(Slow(session), ENGINE, {"step": step}, 1)
+    launched = onnxruntime_device.OrtProgram(session, ENGINE, {"step": other})
+    dropped = [onnxruntime_device.OrtProgram(session, ENGINE, {"step": other})]
+    asked: dict[str, Callable[[], Any]] = {
+        "memory": lambda: allocate("cpu", (1,), "int64", "cuda"),
+        "a copy up": lambda: other.write(np.array([3])),
+        "a copy down": other.read,
+        "a launch": launched.launch,
+        "the end of a program": dropped.clear,
+        "a session": lambda: open_session(counter(), replace(ENGINE, memory="cuda")),
+    }
+
+    def ask(what: str) -> None:
+        asked[what]()
+        done.append(what)
+
+    with ThreadPoolExecutor(len(asked) + 1) as pool:
+        capturing = pool.submit(captured.launch)
+        assert begun.wait(10)
+        others = [pool.submit(ask, what) for what in asked]
+        assert not wait(others, 0.2).done
+        going_on.set()
+        for each in (capturing, *others):
+            each.result(10)
+    assert done[0] == "capture"
 
 
 def test_capturing_over_caches_copies_no_more_than_the_counter(
@@ -416,6 +466,35 @@ def test_without_cuda_graphs_a_device_goes_on_and_says_so(
     assert len(caplog.messages) == 1
 
 
+def test_what_a_failed_capture_leaves_in_its_thread_does_not_meet_the_launches_without_graphs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CUDA tells a thread's last error to whoever asks next in that thread."""
+    left = threading.local()
+    launch = onnxruntime_device.OrtProgram.launch
+
+    def failing(self: onnxruntime_device.OrtProgram) -> None:
+        if isinstance(self, CapturedProgram):
+            left.error = "operation not permitted when stream is capturing"
+        if hasattr(left, "error"):
+            raise BackendError(left.error)
+        launch(self)
+
+    def without_graphs(*arguments: Any, capture: bool = False, **options: Any) -> Any:
+        return open_session(*arguments, **options)
+
+    monkeypatch.setattr(onnxruntime_device, "open_session", without_graphs)
+    monkeypatch.setattr(onnxruntime_device.OrtProgram, "launch", failing)
+    engine = Engine("cuda", {CPU_PROVIDER: {}}, memory="cpu", captures=True)
+    monkeypatch.setattr(onnxruntime_device, "GRAPHS_FROM", (1, 0))
+    backend = OnnxRuntimeGpu(bundle, "fp32", engine)
+    assert isinstance(backend.device, OrtDevice)
+    assert not backend.device.captures
+    assert caplog.messages[0].startswith(
+        "operation not permitted when stream is capturing; it runs"
+    )
+
+
 def test_an_onnxruntime_whose_cuda_graphs_read_freed_memory_makes_none(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -450,6 +529,25 @@ def test_a_device_step_that_gives_other_numbers_than_the_cpu_is_refused(
         OnnxRuntimeGpu(bundle, precision, ENGINE)
 
 
+def test_a_device_step_that_draws_otherwise_than_the_cpu_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the noise were another's, in the first launch alone."""
+    launch = onnxruntime_device.OrtProgram.launch
+
+    def astray(self: onnxruntime_device.OrtProgram) -> None:
+        launch(self)
+        values = self._tensors.get("values")
+        if isinstance(values, OrtBuffer) and self._tensors["step"].value.numpy()[0] == 2:
+            drawn = values.read()
+            drawn[1] = drawn[1, :, ::-1]
+            values.write(drawn)
+
+    monkeypatch.setattr(onnxruntime_device.OrtProgram, "launch", astray)
+    with pytest.raises(BackendError, match="'cuda' gives wrong numbers: its device step is"):
+        OnnxRuntimeGpu(bundle, "fp32", ENGINE)
+
+
 def test_a_step_that_runs_more_often_than_launched_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -477,3 +575,17 @@ def test_a_run_that_fails_otherwise_is_explained() -> None:
     program = onnxruntime_device.OrtProgram(session, ENGINE, {"step": step})
     with pytest.raises(BackendError, match="backend 'cuda': this onnxruntime holds no code for"):
         program.launch()
+
+
+def test_a_copy_that_fails_is_an_error_of_the_backend() -> None:
+    class Lost:
+        def update_inplace(self, array: Any) -> None:
+            raise RuntimeError("CUDA failure 46: CUDA-capable device(s) is/are busy or unavailable")
+
+        numpy = shape = data_ptr = update_inplace
+
+    buffer = OrtBuffer(Lost(), (1,), "int64", "cuda", "cuda", 0)
+    with pytest.raises(BackendError, match="backend 'cuda': the GPU is busy or unavailable; see"):
+        buffer.write(np.array([1]))
+    with pytest.raises(BackendError, match="backend 'cuda': "):
+        buffer.read()

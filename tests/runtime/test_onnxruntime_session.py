@@ -40,6 +40,7 @@ class FakeSession:
     """What a session says of itself; `opened` are those made."""
 
     opened: list[FakeSession]
+    severities: list[int]
 
     def __init__(self, source: str, options: Any, **given: Any) -> None:
         self.options, self.given = options, given
@@ -67,9 +68,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeSession]:
     class Session(FakeSession):
         pass
 
-    Session.opened = []
+    Session.opened, Session.severities = [], []
     module = types.SimpleNamespace(
-        SessionOptions=onnxruntime.SessionOptions, InferenceSession=Session
+        SessionOptions=onnxruntime.SessionOptions,
+        InferenceSession=Session,
+        set_default_logger_severity=Session.severities.append,
     )
     monkeypatch.setattr(onnxruntime_session, "import_onnxruntime", lambda: module)
     return Session
@@ -91,6 +94,16 @@ def test_a_gpu_session_asks_for_float32_products_and_no_fallback(fake: type[Fake
     assert session.given["enable_fallback"] == 0
     assert entry(session, ASSIGNMENT) == "1"
     assert entry(session, FALLBACK) is None
+
+
+def test_only_a_gpu_session_is_sparing_of_memory_and_silences_warnings_of_its_kernels(
+    fake: type[FakeSession],
+) -> None:
+    open_session(Path("x.onnx"), CPU)
+    assert fake.severities == []
+    open_session(Path("x.onnx"), CUDA)
+    assert fake.severities == [3]
+    assert [session.options.enable_mem_pattern for session in fake.opened] == [True, False]
 
 
 def test_a_captured_session_must_run_on_the_gpu_whole(fake: type[FakeSession]) -> None:

@@ -81,7 +81,8 @@ TABLE = [
         "one for a newer GPU, one of its own for a Jetson",
     ),
     (
-        r"(?P<name>libcudnn[\w-]*\.so[.\d]*): cannot open|CUDNN_STATUS_NOT_INITIALIZED",
+        r"(?P<name>libcudnn[\w-]*\.so[.\d]*): cannot open|cuDNN is unavailable"
+        r"|CUDNN_STATUS_NOT_INITIALIZED",
         "cuDNN was not found, or is of another version than onnxruntime needs{name}",
         f"install cuDNN: {GPU_WHEEL}",
     ),
@@ -102,7 +103,7 @@ TABLE = [
         GPU_WHEEL,
     ),
     (
-        r"explicitly disabled by the user",
+        r"explicitly disabled by the user|have not been partitioned to the CUDAExecutionProvider",
         "onnxruntime would run a part of the graph on the CPU",
         "update onnxruntime-gpu, or use backend 'cpu'",
     ),

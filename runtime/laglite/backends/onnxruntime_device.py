@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +20,17 @@ from numpy.typing import NDArray
 from laglite.backends.cuda_driver import free_memory
 from laglite.backends.device import COUNTER, DEVICE_STEP, IN_PLACE, Capacity, gigabytes
 from laglite.backends.library_errors import NO_MEMORY, explain
-from laglite.backends.onnxruntime_session import CPU, Engine, import_onnxruntime, open_session
+from laglite.backends.onnxruntime_session import (
+    CPU,
+    GPU_LOCK,
+    Engine,
+    import_onnxruntime,
+    open_session,
+)
 from laglite.errors import BackendError, DeviceMemoryError
 
 LOG = logging.getLogger("laglite")
 OrtInput = tuple[list[int | str], str]  # shape, with names for sizes that vary, and dtype
-SESSIONS = 4  # of unlike shapes, kept
 FEW = 3  # series, paths and steps of a rehearsal: room for a launch too many
 # Before, a CUDA graph's copies read the host's memory again at each launch, long after it was given
 # away (onnxruntime's pull requests 32120 and 32121): lags would be of other places, or crash.
@@ -38,13 +47,14 @@ DTYPES = {
 class OrtTensor:
     """What a graph can be bound to: `shape` at `address` in the memory called `memory`.
 
-    `value` is the OrtValue that the memory belongs to.
+    `value` is the OrtValue that the memory belongs to, `backend` what errors name.
     """
 
     value: Any
     shape: tuple[int, ...]
     dtype: str
     memory: str
+    backend: str
     address: int
 
     def bind(self, attach: Callable[..., None], name: str) -> None:
@@ -54,46 +64,59 @@ class OrtTensor:
     def row(self, index: int) -> OrtTensor:
         """The part of one index of the first axis."""
         shape = self.shape[1:]
-        size = prod(shape) * np.dtype(self.dtype).itemsize
-        return OrtTensor(self.value, shape, self.dtype, self.memory, self.address + index * size)
+        address = self.address + index * prod(shape) * np.dtype(self.dtype).itemsize
+        return OrtTensor(self.value, shape, self.dtype, self.memory, self.backend, address)
 
     def reshape(self, *shape: int) -> OrtTensor:
         """The same memory in another shape of the same size."""
-        return OrtTensor(self.value, shape, self.dtype, self.memory, self.address)
+        return OrtTensor(self.value, shape, self.dtype, self.memory, self.backend, self.address)
 
 
 class OrtBuffer(OrtTensor):
     """The whole of an OrtValue (see `device.Buffer`)."""
 
     def write(self, array: NDArray[Any]) -> None:
-        """See `device.Buffer.write`. Raises ValueError for another shape or dtype."""
+        """See `device.Buffer.write`.
+
+        Raises ValueError for another shape or dtype, BackendError if the copy fails.
+        """
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"{array.dtype} {array.shape} for a buffer of {self.dtype} {self.shape}"
             )
-        self.value.update_inplace(np.ascontiguousarray(array))
+        with _asking(self.backend):
+            self.value.update_inplace(np.ascontiguousarray(array))
 
     def read(self) -> NDArray[Any]:
-        """See `device.Buffer.read`."""
-        found: NDArray[Any] = np.array(self.value.numpy())
+        """See `device.Buffer.read`. Raises BackendError if the copy fails."""
+        with _asking(self.backend):
+            found: NDArray[Any] = np.array(self.value.numpy())
         return found
 
 
-def as_buffer(value: Any, dtype: str, memory: str) -> OrtBuffer:
+def as_buffer(value: Any, dtype: str, memory: str, backend: str) -> OrtBuffer:
     """An OrtValue as a buffer."""
-    return OrtBuffer(value, tuple(value.shape()), dtype, memory, value.data_ptr())
+    return OrtBuffer(value, tuple(value.shape()), dtype, memory, backend, value.data_ptr())
 
 
 def allocate(memory: str, shape: tuple[int, ...], dtype: str, backend: str) -> OrtBuffer:
     """Zeros in `memory`. Raises DeviceMemoryError, which names `backend`."""
     create = import_onnxruntime().OrtValue.ortvalue_from_shape_and_type
-    try:
+    with _asking(backend, prod(shape) * np.dtype(dtype).itemsize):
         value = create(list(shape), np.dtype(dtype).type, memory, 0)
-    except Exception as error:  # onnxruntime's own exceptions share no public base class
-        raise run_error(backend, error, prod(shape) * np.dtype(dtype).itemsize) from error
-    buffer = as_buffer(value, dtype, memory)
+    buffer = as_buffer(value, dtype, memory, backend)
     buffer.write(np.zeros(shape, dtype))
     return buffer
+
+
+@contextmanager
+def _asking(backend: str, asked: int = 0) -> Iterator[None]:
+    """A call to the GPU, alone; its errors are those of `run_error`."""
+    with GPU_LOCK:
+        try:
+            yield
+        except Exception as error:  # onnxruntime's own exceptions share no public base class
+            raise run_error(backend, error, asked) from error
 
 
 def run_error(backend: str, error: Exception, asked: int = 0) -> BackendError:
@@ -126,12 +149,16 @@ class OrtProgram:
             if name in tensors:
                 tensors[name].bind(self._binding.bind_output, output.name)
 
+    def __del__(self, lock: Any = GPU_LOCK) -> None:
+        """With the last program its session goes, which gives memory back: as good as a call."""
+        with lock:
+            self.__dict__.pop("_binding", None)
+            self.__dict__.pop("_session", None)
+
     def launch(self) -> None:
         """See `device.Program.launch`; returns when it is done."""
-        try:
+        with _asking(self._engine.backend):
             self._session.run_with_iobinding(self._binding, self._options)
-        except Exception as error:  # onnxruntime's own exceptions share no public base class
-            raise run_error(self._engine.backend, error) from error
 
 
 class CapturedProgram(OrtProgram):
@@ -140,7 +167,7 @@ class CapturedProgram(OrtProgram):
     def __init__(
         self, session: Any, engine: Engine, buffers: Mapping[str, OrtBuffer], number: int
     ) -> None:
-        """`number`, from 1 on, is the graph's among those of the session."""
+        """`number`, from 1 on, tells the graph from others of the session."""
         super().__init__(session, engine, buffers)
         self._options.add_run_config_entry("gpu_graph_id", str(number))
         self._counter = buffers.get(COUNTER)
@@ -179,7 +206,10 @@ def open_device(
         capture = False
     device = OrtDevice(engine, graphs, cache_dtype, capture)
     try:
-        device.rehearse(allowed)
+        # In a thread of its own, since CUDA tells the error of a failed capture to the next kernel
+        # of the thread once more.
+        with ThreadPoolExecutor(1, "laglite-rehearsal") as thread:
+            thread.submit(device.rehearse, allowed).result()
     except BackendError as error:
         if not device.captures:
             raise
@@ -200,7 +230,9 @@ class OrtDevice:
         """`graphs` are files by name; `capture` is for engines that capture CUDA graphs."""
         self._engine, self._graphs, self.cache_dtype = engine, graphs, cache_dtype
         self.captures = capture and engine.captures
-        self._sessions: dict[tuple[Any, ...], tuple[Any, int]] = {}
+        # A session keeps the memory of its results, and so lives no longer than its programs.
+        self._sessions: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+        self._numbers = itertools.count(1)
         self._inputs: dict[str, dict[str, OrtInput]] = {}
         self._lock = threading.Lock()
 
@@ -213,23 +245,23 @@ class OrtDevice:
         with self._lock:
             sizes = self._sizes(graph, buffers)
             key = (graph, *sorted(sizes.items()))
-            session, number = self._sessions.pop(key, (None, 0))
+            session = self._sessions.get(key)
             if session is None:
                 session = open_session(
                     self._graphs[graph], self._engine, sizes=sizes, capture=self.captures
                 )
-            self._sessions[key] = session, number + 1  # the last in order is the last used
-            for oldest in list(self._sessions)[:-SESSIONS]:
-                del self._sessions[oldest]
+                self._sessions[key] = session
+            number = next(self._numbers)
         if self.captures:
-            return CapturedProgram(session, self._engine, buffers, number + 1)
+            return CapturedProgram(session, self._engine, buffers, number)
         return OrtProgram(session, self._engine, buffers)
 
     def rehearse(self, allowed: float) -> None:
         """Launch a small device step as often as it has steps, and run the same on the CPU.
 
         Raises BackendError if it fails, does not count as one step what was launched once, or
-        gives arguments that are not within `allowed` of the CPU's, over 1 or their size.
+        gives arguments or first draws that are not within `allowed` of the CPU's, over 1 or their
+        size. Later draws depend on the order of earlier ones, which rounding may change.
         """
         expected = self._made_up()
         buffers = {}
@@ -249,7 +281,10 @@ class OrtDevice:
                 )
             for name, array in zip(names, cpu.run(names, expected), strict=True):
                 expected[name.removeprefix(IN_PLACE)] = array
-        found, right = buffers["arguments"].read(), expected["arguments"]
+        found, right = (
+            np.concatenate([drawn["arguments"].ravel(), drawn["values"][1].ravel()])
+            for drawn in ({n: buffers[n].read() for n in ("arguments", "values")}, expected)
+        )
         apart = float((np.abs(found - right) / np.maximum(1, np.abs(right))).max())
         if not apart <= allowed:
             raise BackendError(
@@ -284,6 +319,7 @@ class OrtDevice:
             # Below 0, as logarithms of uniforms are.
             numbers = random.uniform(-0.9, -0.1, few)
             made[name] = np.zeros(few, dtype) if dtype == "int64" else numbers.astype(dtype)
+        made["floor"][1:] -= 100.0  # below all draws; those of the first series may meet theirs
         reach = made["window"].shape[-1] if "window" in made else 0
         made["lags"][:] = np.arange(made["lags"].shape[-1]) % (reach + 1)
         return made

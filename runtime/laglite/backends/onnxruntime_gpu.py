@@ -26,6 +26,7 @@ from laglite.backends.onnxruntime_device import (
     run_error,
 )
 from laglite.backends.onnxruntime_session import (
+    GPU_LOCK,
     HIDDEN,
     TENSORRT_PROVIDER,
     Engine,
@@ -93,7 +94,7 @@ class OnnxRuntimeGpu:
         found = self._encode([name for name in given if name != HIDDEN], tokens, cos, sin)
         arguments = {name: found[f"param_{name}"].numpy() for name in self._spec.arguments}
         caches = {
-            name: as_buffer(value, self._dtype, self._engine.memory)
+            name: as_buffer(value, self._dtype, self._engine.memory, self._engine.backend)
             for name, value in found.items()
             if name.startswith(CACHES)
         }
@@ -120,7 +121,8 @@ class OnnxRuntimeGpu:
         for name in wanted:
             binding.bind_output(name, self._engine.memory if name.startswith(CACHES) else "cpu")
         try:
-            self._prefill.run_with_iobinding(binding)
+            with GPU_LOCK:
+                self._prefill.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise self._prefill_error(error, len(tokens)) from error
         return dict(zip(wanted, binding.get_outputs(), strict=True))

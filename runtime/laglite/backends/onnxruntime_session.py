@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 HIDDEN = "hidden"  # the prefill graph's output of states; older graphs have none
 # Where these run is where the graph runs; a few numbers of shapes may be worked out elsewhere.
 HEAVY_OPERATORS = ("MatMul", "Gemm", "Softmax")
+# Held by whoever asks anything of a GPU: while one thread captures a CUDA graph, CUDA refuses other
+# threads memory and copies, and the graph is lost too.
+GPU_LOCK = threading.RLock()
+ERRORS_ALONE = 3  # severity of onnxruntime's log
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,8 @@ def open_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3 if engine.memory == "cpu" else 4  # what it logs is raised here
+    on_gpu = engine.memory != "cpu"
+    options.log_severity_level = 4 if on_gpu else ERRORS_ALONE  # what it logs is raised here
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     for name, size in (sizes or {}).items():
         options.add_free_dimension_override_by_name(name, size)
@@ -98,19 +105,24 @@ def open_session(
     if capture:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers[engine.provider]["enable_cuda_graph"] = "1"
-    if engine.memory != "cpu":
+    if on_gpu:
+        # The CUDA provider warns of every ScatterND by the log of the process, not the session's.
+        ort.set_default_logger_severity(ERRORS_ALONE)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # It would take one block for all results of the second run, beside what the first took.
+        options.enable_mem_pattern = False
     # It would join a product with the sum after it, and hide the product from the 8-bit kernels.
     disabled = ["MatMulAddFusion"] if precision == "int8" else []
     source = graph if isinstance(graph, bytes) else str(graph)
     try:
-        session = ort.InferenceSession(
-            source,
-            options,
-            providers=list(providers.items()),
-            disabled_optimizers=disabled,
-            enable_fallback=0,  # it would print, and go on with the CPU
-        )
+        with GPU_LOCK if on_gpu else nullcontext():
+            session = ort.InferenceSession(
+                source,
+                options,
+                providers=list(providers.items()),
+                disabled_optimizers=disabled,
+                enable_fallback=0,  # it would print, and go on with the CPU
+            )
     except Exception as error:  # onnxruntime's own exceptions share no public base class
         label = "its own graph" if isinstance(graph, bytes) else str(graph)
         if engine.memory == "cpu":
