@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from laglite.spec import ModelSpec
 LEVELS = [round(0.1 * step, 1) for step in range(1, 10)]
 PEER_BYTES = 2 << 30  # of a PyTorch peer's keys and values at once in the host's memory
 DEVICE_SHARE = 0.25  # of a GPU's free memory for them; concatenation holds them twice
+BOLT_SERIES = 1024  # at once: beyond 64 steps each becomes nine
 ENGINE_SERIES = 64  # the most that a TensorRT engine is made for
 FIRST = (0, 0)  # the size that stands for all where engines do not depend on it
 RATES = "rates"  # the method that measures the device itself
@@ -168,11 +170,11 @@ def pytorch(task: Task) -> Call:
     model = release_model().to(device)
     decode = compiled if task.method.compiled else shared_prompt
     half = task.method.precision == "fp16"
+    room = PEER_BYTES
+    if device.startswith("cuda"):  # before PyTorch keeps what it once had for itself
+        room = int(DEVICE_SHARE * torch.cuda.mem_get_info()[0])
 
     def run(values: np.ndarray, horizon: int) -> Stages:
-        room = PEER_BYTES
-        if device.startswith("cuda"):
-            room = int(DEVICE_SHARE * torch.cuda.mem_get_info()[0])
         tokens = task.paths * (task.context + horizon)
         most = max(1, room // (8 * model.spec.num_layers * model.spec.width * tokens))
         for first in range(0, len(values), most):
@@ -195,7 +197,8 @@ def chronos(task: Task) -> Call:
     def run(values: np.ndarray, horizon: int) -> Stages:
         if horizon not in made:
             made[horizon] = bolt(name, LEVELS, horizon, task.torch_device)
-        made[horizon](values)
+        for first in range(0, len(values), BOLT_SERIES):
+            made[horizon](values[first : first + BOLT_SERIES])
         return {}
 
     return run
@@ -213,15 +216,22 @@ def rows(task: Task, spec: ModelSpec) -> Iterator[dict[str, Any]]:
         row: dict[str, Any] = {"series": count, "horizon": horizon}
         left = task.seconds - (time.perf_counter() - begin)
         expected = unit * count * horizon
-        if left <= 0 or expected > left:
-            yield row | {"absent": f"may need {expected:.0f} s, {max(0.0, left):.0f} s are left"}
+        if left <= 0:
+            yield row | {"absent": "no time was left"}
+            continue
+        if expected > left:
+            yield row | {"absent": f"may need {expected:.0f} s, {left:.0f} s are left"}
             continue
         values = many_series(count, spec.max_lag + task.context)
         share = left / (len(task.sizes) - place)
         try:
-            first, further = timed(partial(call, values, horizon), task.repeats, share, left)
+            end = left if unit else math.inf  # the first size of all sets up and compiles
+            first, further = timed(partial(call, values, horizon), task.repeats, share, end)
         except Exception as error:  # whatever a library raises: the next size may go
             yield row | {"absent": one_line(error)}
+            continue
+        if not further and first.seconds > 2 * expected:
+            yield row | {"absent": f"its first call took {first.seconds:.0f} s, mostly to set up"}
             continue
         measured = further or [first]
         times = [one.seconds for one in measured]

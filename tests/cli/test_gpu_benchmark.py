@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -174,6 +175,30 @@ def test_a_first_call_counts_only_where_there_is_no_time_for_another() -> None:
     assert len(further) == 3
 
 
+def test_a_first_call_that_mostly_sets_up_is_not_a_time(
+    monkeypatch: pytest.MonkeyPatch, small_spec: ModelSpec
+) -> None:
+    worker = importlib.import_module("gpu_worker")
+    took = {1: 0.01, 4: 0.03, 5: 2.5}  # of the first call with so many series
+    seen: list[int] = []
+
+    def call(values: np.ndarray, horizon: int) -> dict[str, float]:
+        time.sleep(0.01 if len(values) in seen else took[len(values)])
+        seen.append(len(values))
+        return {}
+
+    monkeypatch.setitem(worker.KINDS, "laglite", lambda task: call)
+    sizes = [(1, 1), (4, 1), (5, 1)]
+    task = worker.Task(worker.Method("m", "laglite"), "", sizes, 4, 8, 1, 2.0, "cpu", True, "")
+    first, second, third = worker.rows(task, small_spec)
+    assert min(first["calls"], second["calls"]) == 1
+    assert third["absent"].startswith("its first call took ")
+    task = dataclasses.replace(task, seconds=0.001, sizes=[(1, 1)])
+    seen.clear()
+    (row,) = worker.rows(task, small_spec)
+    assert row["calls"] == 1  # the first size of all is never its first call
+
+
 def test_the_stages_of_a_device_are_within_the_call(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +333,27 @@ def test_the_peer_computes_laglites_distributions_for_several_series(tiny_bundle
                 found = [each[name].view(2, -1)[row].numpy() for each in steps]
                 for one, wanted in zip(found, expected, strict=True):
                     np.testing.assert_allclose(one, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_peer_keeps_its_cache_in_the_precision_of_its_network(
+    half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers = importlib.import_module("pytorch_peer")
+    model = load_checkpoint(GOLDEN / "lag_llama_tiny.ckpt").model.eval()
+    found: set[torch.dtype] = set()
+    inner = peers._block
+
+    def block(*arguments: Any) -> Any:
+        x, cache = inner(*arguments)
+        found.update(part.dtype for part in (*arguments[-1], *cache))
+        return x, cache
+
+    monkeypatch.setattr(peers, "_block", block)
+    peer = peers.Peer(model, np.random.default_rng(0).normal(5, 2, (2, 60)), 12, 4, 3)
+    with torch.autocast("cpu", torch.float16, enabled=half):
+        peer.forecast(peers.shared_prompt)
+    assert found == {torch.float16 if half else torch.float32}
 
 
 def test_the_bytes_of_the_floor_are_those_of_a_count(small_spec: ModelSpec) -> None:
