@@ -15,14 +15,15 @@ host: median and 99th percentile of whole calls after the first, and series a se
 - *Chronos-Bolt* tiny and small (chronos-forecasting) at the published sizes with random weights:
   quantiles without sample paths. One call beyond 64 steps continues its own forecasts.
 
-laglite's paths are refined, its default, but for the rows that say so; `--independent` draws all as
-the peers do. The floor is that of `device_floor`, by rates measured on the device. Every method has
-a process of its own and, by its weight, a share of `--budget` seconds, the most telling ones first;
-a method that cannot run, or a size that would take too long, is listed with the reason. Where there
-is time for one call alone, it is shown as the first. Results are written after every row: JSON,
-Markdown, and a plot at the end. Without a GPU only the rows of `cpu` are measured. TensorRT's
-engines are made for each size, of at most 64 series at once, in `--folder`, where a later run finds
-them.
+laglite's paths are refined, its default; those of the rows that say so, or all by `--independent`,
+are independent, as the peers draw them. Rows of `cuda` use CUDA graphs, and are not measured where
+they cannot; independent ones use them where they can. The floor is that of `device_floor`, by rates
+measured on the device. Every method has a process of its own and, by its weight, a share of
+`--budget` seconds, the most telling ones first; a method that cannot run, or a size that would take
+too long, is listed with the reason. Where there is time for one call alone, it is shown as the
+first. Results are written after every row: JSON, Markdown, and a plot at the end. Without a GPU
+only the rows of `cpu` are measured. TensorRT's engines are made for each size, of at most 64 series
+at once, in `--folder`, where a later run finds them.
 """
 
 from __future__ import annotations
@@ -55,20 +56,20 @@ GRACE = 30.0  # seconds after its share at which a process is ended
 HEADINGS = "| method | series | p50 | p99 | calls | series/s | / cpu | floor | / floor |"
 PRECISIONS = ("fp32", "fp16")
 CUDA = [
-    *(Method(f"laglite cuda {name}", "laglite", "cuda", name, weight=4) for name in PRECISIONS),
+    *(Method(f"laglite cuda {name}", "laglite", "cuda", name, weight=6) for name in PRECISIONS),
     *(
-        Method(f"laglite cuda {name}, independent", "laglite", "cuda", name, refine=False, weight=2)
+        Method(f"laglite cuda {name}, independent", "laglite", "cuda", name, refine=False, weight=3)
         for name in PRECISIONS
     ),
     *(
-        Method(f"laglite cuda {name}, no CUDA graph", "laglite", "cuda", name, capture=False)
+        Method(f"laglite cuda {name}, no CUDA graph", "laglite", "cuda", name, False, weight=2)
         for name in PRECISIONS
     ),
 ]
 REFERENCE = Method("laglite cpu fp32", "laglite", "cpu", weight=2)  # what series/s is compared with
 PYTORCH = [
-    Method(f"PyTorch {name} {precision}", "pytorch", "", precision, compiled=compiled, weight=2)
-    for name, compiled in (("eager", False), ("compiled", True))
+    Method(f"PyTorch {name} {precision}", "pytorch", "", precision, compiled=compiled, weight=part)
+    for name, compiled, part in (("eager", False, 2), ("compiled", True, 4))
     for precision in PRECISIONS
 ]
 TENSORRT = [
@@ -76,10 +77,9 @@ TENSORRT = [
     for backend in ("onnxruntime-tensorrt", "tensorrt")
     for precision in PRECISIONS
 ]
-METHODS = [
-    *CUDA[:2], REFERENCE, *CUDA[2:], *PYTORCH, *(Method(name, "chronos") for name in BOLTS),
-    Method("laglite cpu int8", "laglite", "cpu", "int8"), *TENSORRT,
-]  # fmt: skip
+CHRONOS = [Method(name, "chronos", weight=2) for name in BOLTS]
+INT8 = Method("laglite cpu int8", "laglite", "cpu", "int8")
+METHODS = [*CUDA[:2], REFERENCE, *CUDA[2:], *PYTORCH, *CHRONOS, INT8, *TENSORRT]
 
 
 def measure(task: Task) -> Iterator[dict[str, Any]]:

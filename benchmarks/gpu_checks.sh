@@ -6,10 +6,13 @@
 # What is installed; `laglite verify` and the tests on onnxruntime's CUDA provider, in fp32 and fp16;
 # and the benchmark, of whatever runs, in the rest of LIMIT seconds (570). TensorRT's engines take
 # minutes: PARTS=tensorrt proves them in a run of their own (PARTS is "cuda benchmark" by default).
+# MODEL, such as base, is measured in place of the release configuration, with PyTorch left out.
 #
 # OUTPUT gets a log for each step, the benchmark's results and summary.txt: a line a step with its
 # exit status and seconds, begun when the step begins. A step that fails, or passes its limit (exit
 # 124), does not keep the others from running; the exit status is 1 if one did, or had no time.
+#
+# What is large, such as engines, lies in WORK, a folder (by default one that goes at the end).
 #
 # With WHEELS, a folder, it makes a virtual environment over the packages that PYTHON has, and
 # installs the others from there alone, without a network. Else PYTHON (python3) runs this checkout
@@ -24,13 +27,20 @@ fi
 mkdir -p "$1" || exit 1
 output=$(cd "$1" && pwd)
 checkout=$(cd "$(dirname "$0")/.." && pwd)
-python=${PYTHON:-python3}
+python=$(command -v "${PYTHON:-python3}") || { echo "no ${PYTHON:-python3}" >&2; exit 1; }
+[[ $python != [!/]*/* ]] || python=$PWD/$python
 require=${REQUIRE-cuda}
 parts=" ${PARTS:-cuda benchmark} "
 limit=${LIMIT:-570}
-export PYTHONPATH=$checkout/runtime:$checkout/train:$checkout/export
+export PYTHONPATH=$checkout/runtime:$checkout/train:$checkout/export${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1
-export LAGLITE_ENGINES=$output/engines
+if [ -z "${WORK:-}" ]; then
+  WORK=$(mktemp -d) || exit 1
+  trap 'rm -rf "$WORK"' EXIT
+fi
+mkdir -p "$WORK" || exit 1
+work=$(cd "$WORK" && pwd)
+export LAGLITE_ENGINES=$work/engines XDG_CACHE_HOME=$work/cache
 failed=0
 : >"$output/summary.txt"
 
@@ -66,8 +76,8 @@ tests() {
 
 if [ $# -gt 1 ]; then
   wheels=$(cd "$2" && pwd) || exit 1
-  step environment 60 "$python" -m venv --system-site-packages "$output/venv"
-  [ -x "$output/venv/bin/python" ] && python=$output/venv/bin/python
+  step environment 60 "$python" -m venv --system-site-packages "$work/venv"
+  [ -x "$work/venv/bin/python" ] && python=$work/venv/bin/python
   for packages in 'numpy click rich' 'onnxruntime-gpu' 'pytest hypothesis pyarrow' 'onnx' 'torch' \
     'threadpoolctl' 'matplotlib' 'chronos-forecasting' 'tensorrt cuda-bindings'; do
     # shellcheck disable=SC2086  # several words
@@ -94,12 +104,12 @@ if [[ $parts == *" cuda "* ]]; then
 fi
 
 if [[ $parts == *" benchmark "* ]]; then
-  model=()
-  has torch && has onnx || model=(--model base) # the release configuration is exported by them
+  # The release configuration is exported by PyTorch.
+  { has torch && has onnx; } || MODEL=${MODEL:-base}
   # What is left, but for the last method's grace and the table.
   budget=${BUDGET:-$((limit - SECONDS - 45))}
   step benchmark $((budget + 45)) "$python" benchmarks/gpu.py --budget "$budget" \
-    "${model[@]}" --folder "$output/models" --output "$output/gpu.json"
+    ${MODEL:+--model "$MODEL"} --folder "$work/models" --output "$output/gpu.json"
 fi
 
 if [[ $parts == *" tensorrt "* ]]; then

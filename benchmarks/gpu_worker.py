@@ -143,7 +143,7 @@ def open_forecaster(task: Task, series: int, horizon: int, seconds: float) -> Fo
             last = done.stderr.strip().rpartition("\n")[2]
             raise LagliteError(f"laglite compile: {last}")
     forecaster = Forecaster.load(task.model, backend=method.backend, precision=method.precision)
-    if method.backend == "cuda" and method.capture:
+    if method.backend == "cuda" and method.capture and method.refine:
         check_captures(forecaster.backend.device)
     if method.capture:
         return forecaster
@@ -223,7 +223,8 @@ def rows(task: Task, spec: ModelSpec) -> Iterator[dict[str, Any]]:
             yield row | {"absent": f"may need {expected:.0f} s, {left:.0f} s are left"}
             continue
         values = many_series(count, spec.max_lag + task.context)
-        share = left / (len(task.sizes) - place)
+        rest = len(task.sizes) - place  # sizes, of which each gets more than the one before
+        share = 2 * left / (rest * (rest + 1))
         try:
             end = left if unit else math.inf  # the first size of all sets up and compiles
             first, further = timed(partial(call, values, horizon), task.repeats, share, end)

@@ -104,8 +104,18 @@ def test_without_pytorch_the_benchmark_runs_the_shipped_model(tools: Path) -> No
     assert "--model base" in (output / "benchmark.log").read_text()
 
 
+def test_the_model_and_where_python_lies_may_be_given(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tools.parent)
+    status, _, output = checks(tools, PARTS="benchmark", MODEL="a model", PYTHON="tools/python")
+    assert status == 0
+    assert "--model a model --folder" in (output / "benchmark.log").read_text()
+
+
 def test_wheels_that_cannot_be_installed_keep_none_from_running(tools: Path) -> None:
-    status, summary, _ = checks(tools, str(tools), FAILING="onnxruntime-gpu")
+    status, summary, output = checks(tools, str(tools), FAILING="onnxruntime-gpu")
+    assert {path.suffix for path in output.iterdir()} == {".log", ".txt"}, "nothing large"
     assert status == 1
     assert "exit   3" in summary["install-onnxruntime-gpu"]
     assert "exit   0" in summary["install-torch"]
