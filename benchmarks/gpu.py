@@ -3,22 +3,27 @@
     python benchmarks/gpu.py [--budget 600] [--series 1,16,256,4096] [--horizon 24,96]
 
 One to thousands of series, 100 sample paths each, from the history's values to the deciles on the
-host: median and 99th percentile of whole calls, and series a second. What runs is Lag-Llama's
-release configuration with random weights (8 layers x 9 heads x 16), context 32, through
+host: median and 99th percentile of whole calls after the first, and series a second, also over what
+`cpu` does. What runs is Lag-Llama's release configuration with random weights (8 layers x 9 heads x
+16), context 32, through
 
 - laglite on every backend that runs here, in fp32 and fp16, on `cuda` with and without CUDA graphs;
+  where the device draws, with the time of its prefill and steps;
 - *PyTorch eager*: the same network with a cache, the prompt computed once and copied to the paths;
   *compiled*: with layers under `torch.compile`; fp16 is autocast. As many series at once as a
   quarter of the free memory holds;
 - *Chronos-Bolt* tiny and small (chronos-forecasting) at the published sizes with random weights:
   quantiles without sample paths. One call beyond 64 steps continues its own forecasts.
 
-laglite's paths are refined, its default; `--independent` draws them as the peers do. The floor is
-that of `device_floor`, by rates measured on the device. Every method has a process of its own and
-an equal share of `--budget` seconds; a method that cannot run, or a size that would take too long,
-is listed with the reason. Results are written after every row: JSON, Markdown, and a plot at the
-end. Without a GPU only the rows of `cpu` are measured. TensorRT's engines are made for each size,
-of at most 64 series at once, in `--folder`, where a later run finds them.
+laglite's paths are refined, its default; those of the rows that say so, or all by `--independent`,
+are independent, as the peers draw them. Rows of `cuda` use CUDA graphs, and are not measured where
+they cannot; independent ones use them where they can. The floor is that of `device_floor`, by rates
+measured on the device. Every method has a process of its own and, by its weight, a share of
+`--budget` seconds, the most telling ones first; a method that cannot run, or a size that would take
+too long, is listed with the reason. Where there is time for one call alone, it is shown as the
+first. Results are written after every row: JSON, Markdown, and a plot at the end. Without a GPU
+only the rows of `cpu` are measured. TensorRT's engines are made for each size, of at most 64 series
+at once, in `--folder`, where a later run finds them.
 """
 
 from __future__ import annotations
@@ -48,25 +53,33 @@ from laglite.spec import ModelSpec
 
 WORKER = Path(__file__).parent / "gpu_worker.py"
 GRACE = 30.0  # seconds after its share at which a process is ended
-LAGLITE = [
-    Method("laglite cpu fp32", "laglite", "cpu"),
-    Method("laglite cpu int8", "laglite", "cpu", "int8"),
+HEADINGS = "| method | series | p50 | p99 | calls | series/s | / cpu | floor | / floor |"
+PRECISIONS = ("fp32", "fp16")
+CUDA = [
+    *(Method(f"laglite cuda {name}", "laglite", "cuda", name, weight=6) for name in PRECISIONS),
     *(
-        Method(f"laglite {backend} {precision}", "laglite", backend, precision)
-        for backend in ("cuda", "onnxruntime-tensorrt", "tensorrt")
-        for precision in ("fp32", "fp16")
+        Method(f"laglite cuda {name}, independent", "laglite", "cuda", name, refine=False, weight=3)
+        for name in PRECISIONS
     ),
     *(
-        Method(f"laglite cuda {precision}, no CUDA graph", "laglite", "cuda", precision, False)
-        for precision in ("fp32", "fp16")
+        Method(f"laglite cuda {name}, no CUDA graph", "laglite", "cuda", name, False, weight=2)
+        for name in PRECISIONS
     ),
 ]
+REFERENCE = Method("laglite cpu fp32", "laglite", "cpu", weight=2)  # what series/s is compared with
 PYTORCH = [
-    Method(f"PyTorch {name} {precision}", "pytorch", precision=precision, compiled=compiled)
-    for name, compiled in (("eager", False), ("compiled", True))
-    for precision in ("fp32", "fp16")
+    Method(f"PyTorch {name} {precision}", "pytorch", "", precision, compiled=compiled, weight=part)
+    for name, compiled, part in (("eager", False, 2), ("compiled", True, 4))
+    for precision in PRECISIONS
 ]
-METHODS = [*LAGLITE, *PYTORCH, *(Method(name, "chronos") for name in BOLTS)]
+TENSORRT = [
+    Method(f"laglite {backend} {precision}", "laglite", backend, precision)
+    for backend in ("onnxruntime-tensorrt", "tensorrt")
+    for precision in PRECISIONS
+]
+CHRONOS = [Method(name, "chronos", weight=2) for name in BOLTS]
+INT8 = Method("laglite cpu int8", "laglite", "cpu", "int8")
+METHODS = [*CUDA[:2], REFERENCE, *CUDA[2:], *PYTORCH, *CHRONOS, INT8, *TENSORRT]
 
 
 def measure(task: Task) -> Iterator[dict[str, Any]]:
@@ -76,15 +89,36 @@ def measure(task: Task) -> Iterator[dict[str, Any]]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         timer = threading.Timer(task.seconds + GRACE, process.kill)
         timer.start()
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("{"):  # libraries may print, too
-                yield json.loads(line)
-        timer.cancel()
-        if process.wait():
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("{"):  # libraries may print, too
+                    yield json.loads(line)
+            late = not timer.is_alive()
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+        if late:
+            yield {"absent": f"stopped after {task.seconds + GRACE:.0f} s, {GRACE:.0f} s late"}
+        elif process.returncode:
             errors.seek(0)
             last = errors.read().strip().rpartition("\n")[2][:300]
             yield {"absent": f"its process ended with {process.returncode}: {last or 'no message'}"}
+
+
+def cannot_run() -> dict[str, str]:
+    """Why, by backend, in words of `laglite info`; a library that crashes does so apart."""
+    info = [sys.executable, "-m", "laglite", "info", "--json"]
+    try:
+        told = subprocess.run(info, capture_output=True, text=True, check=True, timeout=60).stdout
+    except subprocess.SubprocessError:
+        return {}  # each method will say what it meets
+    return {
+        each["backend"]: f"{each['problem']}; {each['remedy']}"
+        for each in json.loads(told)["backends"]
+        if not each["available"]
+    }
 
 
 def release(folder: Path) -> str:
@@ -105,10 +139,10 @@ def gpu_name() -> str:
     try:
         found = subprocess.run(
             ["nvidia-smi", query, "--format=csv,noheader"],
-            capture_output=True, text=True, check=True,
+            capture_output=True, text=True, check=True, timeout=30,
         )  # fmt: skip
         return found.stdout.splitlines()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
+    except (OSError, subprocess.SubprocessError, IndexError):
         board = Path("/proc/device-tree/model")
         return board.read_text().rstrip("\0") if board.exists() else "none"
 
@@ -159,7 +193,8 @@ class Report:
         lines += [f"GPU: {about['gpu']}. {about['processor']}, {about['cores']} cores, "
                   f"{about['onnxruntime']}, Python {about['python']}. Model {about['model']}, "
                   f"context {about['context']}, {about['paths']} paths{drawn}; milliseconds a "
-                  "call.", ""]  # fmt: skip
+                  f"call. / cpu: series a second over the most that {REFERENCE.name} does at that "
+                  "horizon.", ""]  # fmt: skip
         if about["gpu"] == "none":
             lines += ["There is no GPU on this machine: no figure below is of one.", ""]
         if self.rates is not None:
@@ -172,12 +207,13 @@ class Report:
                       "memory (m) and launches (l).", ""]  # fmt: skip
         for horizon in dict.fromkeys(row["horizon"] for row in self.rows):
             lines += [f"## {horizon} steps", ""]
-            lines += ["| method | series | p50 | p99 | calls | series/s | floor | / floor |"]
-            lines += ["|---|" + "---:|" * 7]
+            lines += [HEADINGS, "|---|" + "---:|" * 8]
             shown = [row for row in self.rows if row["horizon"] == horizon]
+            rates = [x["series_a_second"] for x in shown if x["method"] == REFERENCE.name]
             for row in sorted(shown, key=lambda row: row["series"]):
-                lines.append(self._line(row))
+                lines.append(self._line(row, max(rates, default=None)))
             lines.append("")
+        lines += self._stages()
         if self.absent:
             lines += ["## Not measured", ""]
             sizes: dict[tuple[str, str], list[str]] = {}
@@ -189,15 +225,34 @@ class Report:
                 lines.append(f"- {method}{' at ' if at else ''}{', '.join(at)}: {reason}")
         return "\n".join(lines).rstrip() + "\n"
 
-    def _line(self, row: dict[str, Any]) -> str:
+    def _stages(self) -> list[str]:
+        """Where the time of a median call went, for rows that can tell."""
+        rows = [row for row in self.rows if row["stages"]]
+        if not rows:
+            return []
+        lines = ["## Stages", "", "Of the median call; the rest is the host's: tokens, the first "
+                 "and the refined draws, copies, quantiles.", ""]  # fmt: skip
+        lines += ["| method | series | steps | prefill | decoding | rest |", "|---|" + "---:|" * 5]
+        for row in rows:
+            prefill, steps = row["stages"]["prefill"], row["stages"]["steps"]
+            rest = max(0.0, row["p50"] - prefill - steps)
+            lines.append(
+                f"| {row['method']} | {row['series']:,} | {row['horizon']} | {prefill:,.2f} "
+                f"| {steps:,.2f} | {rest:,.2f} |"
+            )
+        return [*lines, ""]
+
+    def _line(self, row: dict[str, Any], cpu: float | None) -> str:
         least = above = ""
         if row["floor"]:
             bound = max(row["floor"], key=row["floor"].__getitem__)
             least = f"{row['floor'][bound]:,.2f} {bound[0]}"
             above = f"{row['p50'] / row['floor'][bound]:,.1f}"
+        times = "" if cpu is None else f"{row['series_a_second'] / cpu:,.1f}"
         return (
             f"| {row['method']} | {row['series']:,} | {row['p50']:,.2f} | {row['p99']:,.2f} "
-            f"| {row['calls']} | {row['series_a_second']:,.1f} | {least} | {above} |"
+            f"| {row['calls'] or 'first'} | {row['series_a_second']:,.1f} | {times} "
+            f"| {least} | {above} |"
         )
 
     def plot(self) -> None:
@@ -207,8 +262,12 @@ class Report:
             if row["horizon"] == self.rows[0]["horizon"]:
                 chart = charts.setdefault(f"{row['series']:,} series x {row['horizon']}", {})
                 chart[row["method"]] = row["p50"]
-        if charts:
+        if not charts:
+            return
+        try:
             save_bars(charts, self._output.with_suffix(".png"), "milliseconds a call")
+        except ModuleNotFoundError as error:
+            click.echo(f"no plot: {error.name} is not installed", err=True)
 
 
 @click.command()
@@ -219,7 +278,7 @@ class Report:
 @click.option("--context", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--only", multiple=True, help="Methods whose name holds this; may be repeated.")
 @click.option("--budget", type=float, default=600.0, show_default=True, help="Seconds in all.")
-@click.option("--repeats", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--independent", is_flag=True, help="Paths drawn as the peers draw them.")
 @click.option("--torch-device", default="cuda", show_default=True, help="Where the peers run.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps bundle and engines.")
@@ -242,9 +301,11 @@ def main(
     output: Path,
 ) -> None:
     """Measure every method at every size, the small ones first."""
+    begin = time.perf_counter()
     chosen = [one for one in METHODS if not only or any(part in one.name for part in only)]
     if not chosen:
         raise click.UsageError(f"no method holds {' or '.join(only)} in its name")
+    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         kept = folder or Path(temporary)
         path = model or release(kept)
@@ -253,14 +314,19 @@ def main(
             "refine": not independent,
         }  # fmt: skip
         report = Report(output, about, open_bundle(locate(path)).spec)
-        begin = time.perf_counter()
         sizes = [(count, steps) for count in series for steps in horizon]
-        for place, method in enumerate([Method(RATES, RATES), *chosen]):
-            left = budget - (time.perf_counter() - begin)
-            share = max(0.0, left) / (len(chosen) + 1 - place)
+        reasons = cannot_run()
+        waiting = [Method(RATES, RATES)]
+        for method in chosen:
             if method.kind == "pytorch" and model is not None:
                 report.add(method, {"absent": "its network is that of the release configuration"})
-                continue
+            elif method.backend in reasons:
+                report.add(method, {"absent": reasons[method.backend]})
+            else:
+                waiting.append(method)
+        for place, method in enumerate(waiting):
+            left = budget - (time.perf_counter() - begin)
+            share = max(0.0, left) * method.weight / sum(each.weight for each in waiting[place:])
             if left <= 0:
                 report.add(method, {"absent": f"the budget of {budget:.0f} s is used up"})
                 continue

@@ -106,6 +106,8 @@ def _with_cache(peer: Peer, prompt: torch.Tensor, layer: Any = None) -> torch.Te
     model, layer = peer.model, layer or _block
     arguments, caches = model.with_caches(prompt)
     arguments = {name: value[:, -1] for name, value in arguments.items()}
+    # Rotated keys are float32 under autocast, which would convert all of them again at each step.
+    caches = [(key.to(value.dtype), value) for key, value in caches]
     copies = peer.rows // len(prompt)
     if copies > 1:
         caches = [
@@ -132,7 +134,7 @@ def _block(
 ) -> tuple[torch.Tensor, KeysValues]:
     """One layer for one new token a path."""
     query, key, value = (part.transpose(1, 2) for part in block.attn.heads(block.rms_1(x)))
-    keys = torch.cat([cache[0], rotate(key, cos, sin)], dim=2)
+    keys = torch.cat([cache[0], rotate(key, cos, sin).to(cache[0].dtype)], dim=2)
     values = torch.cat([cache[1], value], dim=2)
     mixed = functional.scaled_dot_product_attention(rotate(query, cos, sin), keys, values)
     x = x + block.attn.c_proj(mixed.transpose(1, 2).flatten(2))

@@ -78,6 +78,36 @@ def test_info_describes_a_model(tiny_bundle: Path) -> None:
         assert expected in result.stdout
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"created_with": None},
+        {"created_with": "hand"},
+        {"evaluation": {"relative_wql": 0.5}},
+        {"evaluation": {"relative_wql": 0.5, "data_sets": 3}},
+    ],
+)
+def test_info_takes_manifests_that_say_less_of_their_making(
+    tiny_bundle: Path, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    manifest = json.loads((copy / "manifest.json").read_text()) | changed
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    result = run("info", copy)
+    assert result.exit_code == 0
+    assert "accuracy" not in result.stdout
+    assert ("unspecified" in result.stdout) == ("created_with" in changed)
+
+
+def test_narrow_terminals_cut_no_path_and_no_figure(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = run("verify", tiny_bundle, "--threads", "1").stdout
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run("verify", tiny_bundle, "--threads", "1").stdout == wide
+    assert str(tiny_bundle) in "".join(run("info", tiny_bundle).stdout.split())
+
+
 BACKENDS = [
     Availability("cpu", "onnxruntime 1.0"),
     Availability("cuda", "onnxruntime 1.0", "there is no NVIDIA driver", "install it"),

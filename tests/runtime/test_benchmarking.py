@@ -197,6 +197,17 @@ def test_a_process_that_dies_is_named(small: Workload, monkeypatch: pytest.Monke
         measure_apart(small)
 
 
+def test_modules_in_the_current_folder_and_what_libraries_print_are_no_part_of_it(
+    small: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "statistics.py").write_text("raise SystemExit('not mine')\n")
+    monkeypatch.chdir(tmp_path)
+    first = "import statistics; print('a library speaks')\n"
+    head, _, rest = process.CHILD.partition("begin =")
+    monkeypatch.setattr(process, "CHILD", f"{head}{first}begin ={rest}")
+    assert measure_apart(small).backend == "cpu"
+
+
 def test_operators_of_both_graphs_come_from_the_traces(small: Workload, tmp_path: Path) -> None:
     operators, traces = profile(small, tmp_path, runs=2)
     assert sum(operator.share for operator in operators) == pytest.approx(1)

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from laglite import Forecaster, LagliteError
 from laglite.backends import availability
 from laglite.cli import main
+from laglite.device_decoding import MOST_SERIES
 from laglite.forecaster import available_cores
 from laglite.verification import verify
 from tests.conftest import Golden
@@ -78,11 +79,14 @@ def samples(forecaster: Forecaster, *, refine: bool = True) -> np.ndarray:
 
 
 @each_backend
+@each_precision
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_scores_equal_the_published_numbers(
-    golden: Golden, golden_bundle: Path, backend: str, row: int
+    golden: Golden, golden_bundle: Path, backend: str, precision: str, row: int
 ) -> None:
-    score = on_gpu(golden_bundle, backend, "fp32").score(
+    forecaster = on_gpu(golden_bundle, backend, precision)
+    tolerance = 1e-4 if precision == "fp32" else forecaster.bundle.precision(precision).tolerance
+    score = forecaster.score(
         golden.series(row),
         golden.arrays["future_target"][row],
         start=golden.config["starts"][row],
@@ -91,7 +95,17 @@ def test_scores_equal_the_published_numbers(
     )
     ahead = slice(golden.context - 1, None)
     for name, values in score.params.items():
-        np.testing.assert_allclose(values, golden.arrays[f"param_{name}"][row, ahead], atol=1e-4)
+        expected = golden.arrays[f"param_{name}"][row, ahead]
+        np.testing.assert_allclose(values, expected, rtol=0, atol=tolerance)
+
+
+def passes(forecaster: Forecaster, precision: str) -> None:
+    """Of test vectors, also through the device where paths are drawn there."""
+    tolerance = forecaster.bundle.precision(precision).tolerance
+    results = verify(forecaster.bundle, forecaster.backend)
+    assert max(result.largest for result in results) <= tolerance
+    drawn = [result.device for result in results if result.device is not None]
+    assert bool(drawn) == (forecaster.backend.device is not None)
 
 
 @each_backend
@@ -100,10 +114,15 @@ def test_scores_equal_the_published_numbers(
 def test_the_shipped_models_pass_their_test_vectors(
     model: str, backend: str, precision: str
 ) -> None:
-    forecaster = on_gpu(model, backend, precision)
-    tolerance = forecaster.bundle.precision(precision).tolerance
-    results = verify(forecaster.bundle, forecaster.backend)
-    assert max(result.largest for result in results) <= tolerance
+    passes(on_gpu(model, backend, precision), precision)
+
+
+@each_backend
+@each_precision
+def test_the_published_model_passes_its_test_vectors(
+    golden_bundle: Path, backend: str, precision: str
+) -> None:
+    passes(on_gpu(golden_bundle, backend, precision), precision)
 
 
 @each_backend
@@ -138,6 +157,35 @@ def test_paths_are_drawn_on_the_gpu(precision: str) -> None:
 
 
 @each_precision
+def test_steps_are_one_cuda_graph(precision: str) -> None:
+    device: Any = on_gpu("base", "cuda", precision).backend.device
+    import onnxruntime
+
+    from laglite.backends.onnxruntime_device import GRAPHS_FROM
+
+    old = tuple(map(int, onnxruntime.__version__.split(".")[:2])) < GRAPHS_FROM
+    if old and "cuda" not in REQUIRED:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} does not launch CUDA graphs rightly")
+    assert device.captures
+
+
+@each_precision
+def test_more_series_than_go_in_one_launch_get_what_each_gets_on_the_cpu(precision: str) -> None:
+    random = np.random.default_rng(4)
+    series = [*(50 + random.normal(size=(MOST_SERIES + 3, 40)).cumsum(axis=1))]
+    options: dict[str, Any] = {"num_samples": 20, "context_length": 16, "seed": 5, **TIMES}
+
+    def paths(backend: str, precision: str) -> np.ndarray:
+        forecaster = on_gpu("nano", backend, precision)
+        found = forecaster.predict_batch(series, horizon=3, refine=False, **options)
+        return np.stack([one.samples for one in found])
+
+    expected, found = paths("cpu", "fp32"), paths("cuda", precision)
+    apart = np.abs(found - expected) / expected.std(axis=1, keepdims=True)
+    assert np.quantile(apart, 0.95, axis=(1, 2)).max() < CLOSE[precision]
+
+
+@each_precision
 def test_without_cuda_graphs_the_samples_are_the_same(precision: str) -> None:
     captured = on_gpu("base", "cuda", precision)
     from laglite.backends.gpu_engines import CUDA
@@ -165,7 +213,7 @@ def test_no_node_of_a_forecast_runs_on_the_cpu(
     monkeypatch.setattr(onnxruntime, "InferenceSession", Recorded)
     samples(forecaster)
     on_device = [each for each in opened if each.get_providers()[0] == "CUDAExecutionProvider"]
-    assert on_device
+    assert len(on_device) >= 2  # the prefill and the step, for these sizes
     for session in on_device:
         for part in session.get_provider_graph_assignment_info():
             names = sorted({node.op_type for node in part.get_nodes()})

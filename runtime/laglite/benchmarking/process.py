@@ -16,6 +16,7 @@ from laglite.errors import LagliteError
 # What a user's program does first, and how long that takes.
 CHILD = """
 import sys, time
+sys.path[:] = sys.argv[3:]  # with -c it would begin with the current folder, whatever lies there
 begin = time.perf_counter()
 from laglite import Forecaster
 seconds = time.perf_counter() - begin
@@ -35,14 +36,14 @@ def measure_apart(workload: Workload) -> Measurement:
     """Measure in a fresh Python process. Raises LagliteError with what went wrong there."""
     command = [sys.executable, "-c", CHILD, json.dumps(dataclasses.asdict(workload))]
     done = subprocess.run(
-        [*command, repr(time.time())],
+        [*command, repr(time.time()), *sys.path],
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
     )
     try:
-        told = json.loads(done.stdout)
+        told = json.loads(done.stdout.strip().rpartition("\n")[2])  # libraries may print before
     except ValueError as error:
         last = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
         raise LagliteError(f"the measuring process ended early: {last}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+from typing import Any
 
 import click
 import numpy as np
@@ -41,18 +42,11 @@ def info(model: str | None, as_json: bool) -> None:
         ("rules", _rules(spec)),
         ("calendar", _calendar(spec.calendar, spec.calendar_optional)),
         ("covariates", str(spec.num_covariates or "none")),
-        ("made with", ", ".join(f"{k} {v}" for k, v in manifest["created_with"].items())),
+        ("made with", _versions(manifest.get("created_with"))),
     ]
     for precision in bundle.precisions.values():
         rows.append((precision.name, f"within {precision.max_difference:.2g} of PyTorch"))
-    evaluation = manifest.get("evaluation")
-    if isinstance(evaluation, dict) and isinstance(evaluation.get("relative_wql"), float):
-        sets = len(evaluation["data_sets"])
-        wql = f"WQL {evaluation['relative_wql']:.3f} of seasonal naive's, {sets} data sets"
-        rows.append(("accuracy", f"{wql} (geometric mean)"))
-        if isinstance(evaluation.get("coverage_80"), float):
-            share = f"{100 * evaluation['coverage_80']:.1f} %"
-            rows.append(("intervals", f"of 80 % held {share} of the values there"))
+    rows += _accuracy(manifest.get("evaluation"))
     rows += [
         ("shipped", ", ".join(shipped_models())),
         ("laglite", f"{__version__}, Python {platform.python_version()}, numpy {np.__version__}"),
@@ -64,8 +58,8 @@ def info(model: str | None, as_json: bool) -> None:
         click.echo(json.dumps({**dict(rows), "backends": listing}, indent=1))
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold")
-    table.add_column()
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")  # a path or an address is not cut
     for label, text in [*rows, *((f"backend {each.backend}", _backend(each)) for each in backends)]:
         table.add_row(label, text)
     Console(soft_wrap=True, markup=False, emoji=False).print(table)
@@ -76,6 +70,27 @@ def _network(spec: ModelSpec) -> str:
     towers = f" in {len(spec.towers)} towers" if spec.towers else ""
     rope = "" if spec.rope_scaling == "none" else f", rope {spec.rope_scaling} x{spec.rope_factor}"
     return f"{spec.num_layers} layers, {heads} heads x {spec.head_dim}{towers}{rope}"
+
+
+def _versions(made_with: Any) -> str:
+    """What a manifest says of the versions that produced it; nothing relies on that."""
+    if not isinstance(made_with, dict) or not made_with:
+        return "unspecified"
+    return ", ".join(f"{name} {version}" for name, version in made_with.items())
+
+
+def _accuracy(evaluation: Any) -> list[tuple[str, str]]:
+    """Rows of a manifest's evaluation, where it has what `laglite` itself writes."""
+    found = evaluation if isinstance(evaluation, dict) else {}
+    wql, sets = found.get("relative_wql"), found.get("data_sets")
+    if not isinstance(wql, float) or not isinstance(sets, (list, dict)):
+        return []
+    text = f"WQL {wql:.3f} of seasonal naive's, {len(sets)} data sets (geometric mean)"
+    rows = [("accuracy", text)]
+    if isinstance(found.get("coverage_80"), float):
+        share = f"{100 * found['coverage_80']:.1f} %"
+        rows.append(("intervals", f"of 80 % held {share} of the values there"))
+    return rows
 
 
 def _arguments(head: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from laglite.backends import open_backend
 from laglite.bundle import locate, open_bundle
 from laglite.cli.completion import complete_model
+from laglite.cli.evaluation_tables import print_table
 from laglite.cli.model_options import model_options, note
 from laglite.errors import BundleError
 from laglite.forecaster import available_cores
@@ -43,7 +43,7 @@ def verify(model: str | None, backend: str, precision: str, threads: int | None)
             str(result.steps),
             *("-" if difference is None else f"{difference:.1e}" for difference in found),
         )
-    Console().print(table)
+    print_table(table)
     largest = max(result.largest for result in results)
     verdict = f"largest difference {largest:.2g}, tolerance {tolerance:g}, backend {engine.name}"
     if not largest <= tolerance:
