@@ -146,6 +146,7 @@ def forecast(
             _forecast_in_parts(run, computing, precision, Path(output), layout, total, seed)
         return
     series = read_series(source, columns, freq, note)
+    run.check(series)
     drawn = max(0 if plot is None else MOST_PANELS, MOST_PREVIEWS if preview else 0)
     batches = run.batches(series, drawn)
     seed = fresh_seed() if seed is None else seed
