@@ -22,9 +22,10 @@ def combine(models: tuple[str, ...], output: Path, overwrite: bool) -> None:
     """Make one network of MODELS, checkpoints, bundle directories or shipped models' names.
 
     They stand side by side, and its output is the mean of theirs at every step: more accurate on
-    new series than each, at the cost of all; a network of towers counts as so many. They may differ in layers, heads and MLP width, and
-    the first, whose lags, regression and context count, may have lags and a regression that others
-    have not. `laglite export` makes a bundle of the checkpoint.
+    new series than each, at the cost of all. A model of several towers counts as so many. They may
+    differ in layers, heads and MLP width, and the first, whose lags, regression and context count,
+    may have lags and a regression that others have not. `laglite export` makes a bundle of the
+    checkpoint.
     """
     try:
         from laglite_export.base_model import load_base
