@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -29,7 +31,7 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
 def start(model: str, *options: str) -> tuple[subprocess.Popen[str], str]:
-    """A service on a free port of loopback, and its address."""
+    """A service on a free port of loopback, and its address; what else it says goes to stderr."""
     server = subprocess.Popen(
         [sys.executable, "-m", "laglite", "serve", "--model", model, "--port", "0", *options],
         stderr=subprocess.PIPE, text=True,
@@ -38,6 +40,8 @@ def start(model: str, *options: str) -> tuple[subprocess.Popen[str], str]:
     found = re.search(r"at (http://\S+)", server.stderr.readline())
     if found is None:
         raise click.ClickException(server.stderr.read())
+    # A pipe that nobody reads fills, and its writer waits.
+    Thread(target=shutil.copyfileobj, args=(server.stderr, sys.stderr), daemon=True).start()
     return server, found[1]
 
 
@@ -106,7 +110,7 @@ def main(output: Path, examples: int, model: str, seed: int, phases: str) -> Non
             found = fuzz(url, examples, phases, seed, Path(folder))
     finally:
         server.terminate()
-        server.communicate()
+        server.wait()
     machine = environment(model)
     found |= {"examples": examples, "seed": seed, "schemathesis": version("schemathesis")}
     write_results(output, {"machine": machine, **found}, to_markdown(found, machine))

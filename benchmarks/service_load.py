@@ -133,7 +133,7 @@ def service(model: str, *options: str) -> Iterator[str]:
         yield url
     finally:
         server.terminate()
-        server.communicate()
+        server.wait()
 
 
 def curve(url: str, seconds: float) -> list[Load]:

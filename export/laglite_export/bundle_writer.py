@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from laglite.atomic_file import check_unused
 from laglite.backends.device import DEVICE_STEP, PREFILL
 from laglite.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from laglite.backends.onnxruntime_device import OrtDevice
@@ -94,8 +95,8 @@ def export_bundle(
 
 def check_output(output: Path, *, overwrite: bool) -> None:
     """Raise InputError if `output` exists, but for a bundle that may be overwritten."""
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists; choose another --output, or add --overwrite")
+    if not overwrite:
+        check_unused(output)
     if output.exists() and not (output / MANIFEST).is_file():
         raise InputError(f"{output} exists and is no bundle: not replaced; choose another --output")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from laglite.atomic_file import check_place, check_unused
 from laglite.cli.completion import complete_model
 from laglite.errors import InputError, missing
 
@@ -24,11 +25,12 @@ def checkpoint(model: str, output: Path, overwrite: bool) -> None:
         from laglite_train.checkpoint import save_checkpoint
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "export", "laglite checkpoint") from error
+    if not overwrite:
+        check_unused(output)
+    check_place(output)
     base = load_base(model)
     if base.bundle is None:
         raise InputError(f"{model} is a checkpoint already; this command reads bundles")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists; add --overwrite to replace it, or choose another")
     save_checkpoint(output, base.model, base.training)
     click.echo(f"{base.name}: {base.model.spec.num_parameters:,} weights", err=True)
     click.echo(output)

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from laglite.atomic_file import check_place, check_unused
 from laglite.cli.completion import complete_model
-from laglite.errors import InputError, missing
+from laglite.errors import missing
 
 GOES_ON = ("sampling", "rollout")  # what fine-tuning takes over from the first network's training
 
@@ -21,9 +22,10 @@ def combine(models: tuple[str, ...], output: Path, overwrite: bool) -> None:
     """Make one network of MODELS, checkpoints, bundle directories or shipped models' names.
 
     They stand side by side, and its output is the mean of theirs at every step: more accurate on
-    new series than each, at the cost of all. They may differ in layers, heads and MLP width, and
-    the first, whose lags, regression and context count, may have lags and a regression that others
-    have not. `laglite export` makes a bundle of the checkpoint.
+    new series than each, at the cost of all. A model of several towers counts as so many. They may
+    differ in layers, heads and MLP width, and the first, whose lags, regression and context count,
+    may have lags and a regression that others have not. `laglite export` makes a bundle of the
+    checkpoint.
     """
     try:
         from laglite_export.base_model import load_base
@@ -31,8 +33,9 @@ def combine(models: tuple[str, ...], output: Path, overwrite: bool) -> None:
         from laglite_train.towers import side_by_side
     except ModuleNotFoundError as error:
         raise missing(str(error.name), "export", "laglite combine") from error
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists; add --overwrite to replace it, or choose another")
+    if not overwrite:
+        check_unused(output)
+    check_place(output)
     bases = [load_base(model) for model in models]
     joint = side_by_side(list(models), [base.model for base in bases])
     training: dict[str, Any] = {

@@ -59,7 +59,7 @@ def as_history(
         row = int(beyond.argmax())
         raise InputError(f"{label}: value {row} is {values[row]}, beyond what float32 can hold")
     if np.isnan(values).all() and not may_be_missing:
-        raise InputError(f"{label}: all {len(values)} values are missing")
+        raise InputError(f"{label}: all {len(values)} values are missing; leave the series out")
     return values
 
 

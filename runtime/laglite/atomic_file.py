@@ -26,6 +26,12 @@ def check_place(path: Path) -> None:
         raise _cannot_be_written(path, error) from error
 
 
+def check_unused(path: Path) -> None:
+    """Refuse a place where something is already. Raises InputError."""
+    if path.exists():
+        raise InputError(f"{path} exists; choose another --output, or add --overwrite")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it if the block succeeds, removed if not.

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from laglite.arguments import as_history
 from laglite.bundle import Bundle, manifest_digest
-from laglite.errors import InputError, LagliteWarning
+from laglite.errors import InputError, LagliteWarning, naming
 from laglite.forecast import Forecast
 from laglite.forecast_table import ForecastSummary
 from laglite.forecaster import Forecaster
@@ -72,6 +73,15 @@ class ForecastRun:
     context: int | None
     quantiles: tuple[float, ...]
     nonnegative: bool
+
+    def check(self, series: Sequence[InputSeries]) -> None:
+        """Raise InputError for the first series that has no values, before any is forecast."""
+        try:
+            for row, one in enumerate(series):
+                with naming(str(row) if one.item_id is None else repr(one.item_id)):
+                    as_history(one.values)
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from error
 
     def batches(self, series: Sequence[InputSeries], keep: int = 0) -> list[Batch]:
         """The series in batches; the paths of the first `keep` are wanted. Raises InputError."""

@@ -87,8 +87,10 @@ class Forecaster:
         `target` is 1-D numbers with NaN for missing values; `start` is the time of its first value
         and `freq` a pandas alias. Without both, calendar features are 0. `covariates`
         [len(target) + horizon, num_covariates], for a model that has some, are known beforehand:
-        NaN is allowed in the rows of `target` alone. `seed` makes the samples repeatable,
+        NaN is allowed in the rows of `target` alone. `context_length` is how many of the last
+        values become tokens (None: the model's own default). `seed` makes the samples repeatable,
         whatever else is forecast beside them, and draws the same noise under other covariates.
+        `nonnegative` draws nothing below 0; `item_id` names the series, also in errors.
 
         With `refine`, paths are drawn evenly rather than independently, and quantiles and mean
         come from the distribution that every path had at each step, not from one draw of it: a

@@ -36,6 +36,7 @@ _PERIODS = {
 }  # fmt: skip
 _ALIAS = re.compile(r"(\d*)([A-Za-z]+)(?:-([A-Z]{3}))?")
 _OFFSET = re.compile(r"(:\d{2}(?:\.\d+)?[+-]\d{2})(\d{2})?$")  # +0200, +02: not for Python 3.10
+LEAST_TIMES = 3  # that tell a frequency
 LARGEST_MULTIPLE = 1_000_000
 SUPPORTED = "us ms s min h D B W W-SUN..W-SAT M MS ME Q QS QE Y YS YE A, with multiples (15min)"
 
@@ -224,7 +225,7 @@ def infer_frequency(times: Timestamps) -> Frequency:
     A gap is a missing value, so the step is the smallest distance seen, and every other time must
     be a whole number of steps away. Raises FrequencyError when there is none.
     """
-    if len(times) < 3:
+    if len(times) < LEAST_TIMES:
         raise FrequencyError(
             f"too few timestamps ({len(times)}) to tell the frequency; give it (--freq, freq=)"
         )

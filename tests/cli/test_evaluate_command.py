@@ -252,7 +252,6 @@ def test_undefined_figures_are_null_and_shown_as_a_dash(run: Run, tmp_path: Path
         (["--horizon", "2", "--plot", "x.jpg"], "x.jpg: the ending must be .png, .svg or .pdf"),
         (["--horizon", "2", "--plot", "none/x.png"], "the folder none does not exist"),
         (["--horizon", "2", "--context", "2048"], "this model has 2048"),
-        (["--horizon", "2", "--quantiles", "0,0.5"], "quantiles must be between 0 and 1, not 0"),
         (["--horizon", "2", "--target-column", "price"], "no column 'price'"),
         (["--horizon", "2", "--freq", "weekly"], "frequency 'weekly' is not known"),
         (["--horizon", "2", "--model", "nowhere"], "neither a model directory nor a shipped"),
@@ -269,6 +268,12 @@ def test_bad_input_fails_with_one_clear_message(run: Run, options: list[str], me
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert len([line for line in result.stderr.splitlines() if line.startswith("Error:")]) == 1
+
+
+def test_a_level_at_an_end_of_the_distribution_is_wrong_usage(run: Run) -> None:
+    result = run("-", "--horizon", "2", "--quantiles", "0,0.5", text="1\n2\n3\n")
+    assert result.exit_code == 2
+    assert "'--quantiles': levels must lie between 0 and 1, not at them" in result.stderr
 
 
 def test_an_output_that_is_a_directory_is_refused(run: Run, table: Path, tmp_path: Path) -> None:

@@ -195,6 +195,19 @@ def test_bad_input_fails_with_one_clear_message(
     assert len(errors) == 1
 
 
+def test_a_series_without_values_is_named_before_any_is_forecast(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laglite.forecaster.sample_many", None)
+    rows = [f"s{number},2024-01-0{day},{day}" for number in range(70) for day in (1, 2, 3)]
+    rows += [f"bare,2024-01-0{day}," for day in (1, 2, 3)]
+    result = run("-", "--horizon", "2", text="\n".join(["unique_id,ds,y", *rows]))
+    assert result.exit_code == 1
+    assert result.stderr.endswith(
+        "Error: -: series 'bare': target: all 3 values are missing; leave the series out\n"
+    )
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -65,9 +65,17 @@ def test_an_existing_file_is_kept_unless_told_otherwise(
     output.write_text("mine")
     refused = run("combine", *networks, "--output", output)
     assert refused.exit_code == 1
-    assert "exists; add --overwrite" in refused.stderr
+    assert "exists; choose another --output, or add --overwrite" in refused.stderr
     assert output.read_text() == "mine"
     assert run("combine", *networks, "--output", output, "--overwrite").exit_code == 0
+
+
+def test_an_output_that_cannot_be_is_refused_before_a_network_is_read(tmp_path: Path) -> None:
+    done = run("combine", "nowhere", "nano", "--output", tmp_path / "none" / "joint.ckpt")
+    assert done.exit_code == 1
+    assert f"the folder {tmp_path / 'none'} does not exist" in done.stderr
+    done = run("combine", "nowhere", "nano", "--output", tmp_path, "--overwrite")
+    assert f"{tmp_path}: is a directory" in done.stderr
 
 
 def test_models_that_do_not_go_together_are_named(networks: list[Path], tmp_path: Path) -> None:

@@ -267,6 +267,13 @@ def test_a_history_without_values_is_a_value_error() -> None:
         forecaster().fit(y).predict(fh=[1])
 
 
+def test_an_index_too_short_to_tell_its_frequency_is_told_how_to_have_one() -> None:
+    y = pd.Series([1.0, 2.0], pd.DatetimeIndex(["2024-01-01", "2024-01-02"]))
+    with pytest.raises(ValueError, match=r"y: .* 2 times, which tell no .*: y\.asfreq\(\"D\"\)"):
+        forecaster().fit(y).predict(fh=[1])
+    assert len(forecaster().fit(y.asfreq("D")).predict(fh=[1])) == 1
+
+
 def test_without_a_seed_one_fit_gives_one_forecast(daily: pd.Series) -> None:
     fitted = forecaster(seed=None).fit(daily)
     pd.testing.assert_series_equal(fitted.predict(fh=FH), fitted.predict(fh=FH))

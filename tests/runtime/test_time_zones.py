@@ -194,7 +194,8 @@ def test_times_that_no_zone_explains_are_refused(
             pd.date_range("2024-01-01", periods=30, freq="2h").append(
                 pd.DatetimeIndex(["2024-01-03 11:00", "2024-01-03 12:00"])
             ),
-            "'h' (2 of 31 steps are 1 hour, most are 2 hours: give --freq if that is right)",
+            "'h' (2 of 31 steps are 1 hour, most are 2 hours: "
+            "if that is right, give it (--freq, freq=))",
         ),
         (pd.date_range("2024-01-31", periods=9, freq="QE-JAN"), "(all 8 steps are 1 quarter)"),
         (pd.bdate_range("2024-01-01", periods=9), "'B' (all 8 steps are 1 business day)"),

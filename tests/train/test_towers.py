@@ -124,6 +124,16 @@ def test_a_tower_without_a_regression_takes_nothing_from_it() -> None:
     assert shares[:, 0].min() > 1e-6
 
 
+def test_a_network_too_short_for_the_firsts_context_is_named() -> None:
+    one = random_network(FIRST, 0)
+    short = dataclasses.replace(FIRST, context_length=8, max_context_length=11)
+    other = random_network(short, 1)
+    with pytest.raises(InputError, match="other has 11 positions, fewer than the context of one, "):
+        side_by_side(["one", "other"], [one, other])
+    joint = side_by_side(["other", "one"], [other, one])
+    assert (joint.spec.context_length, joint.spec.max_context_length) == (8, 11)
+
+
 @pytest.mark.parametrize(
     ("changes", "unlike"),
     [

@@ -39,10 +39,11 @@ def side_by_side(names: Sequence[str], models: Sequence[LagLlama]) -> LagLlama:
     """One network with the given ones as its towers; the first decides lags and context.
 
     Lags that a tower did not have weigh nothing there, nor does a regression; layers that it did
-    not have add nothing. The mean is one of the head's arguments before their domain map, and of
-    the points that these are the change from. Raises InputError, with their `names`, if there are
-    fewer than two, if they differ in more than sizes, or lags that the first has, or if their head
-    is a mixture.
+    not have add nothing; there are as many positions as in the shortest. The mean is one of the
+    head's arguments before their domain map, and of the points that these are the change from.
+    Raises InputError, with their `names`, if there are fewer than two, if they differ in more than
+    sizes, or lags that the first has, if one has fewer positions than the first's context, or if
+    their head is a mixture.
     """
     if len(models) < 2:
         raise InputError("one network alone has nothing to be combined with; name at least two")
@@ -64,6 +65,12 @@ def side_by_side(names: Sequence[str], models: Sequence[LagLlama]) -> LagLlama:
                 "may differ only in layers, heads, MLP width, lags, regression and context"
             )
         _check_lags(name, model.spec, names[0], models[0].spec)
+        context, most = models[0].spec.context_length, model.spec.max_positions
+        if most is not None and most < context:
+            raise InputError(
+                f"{name} has {most} positions, fewer than the context of {names[0]}, {context} "
+                "tokens; name the network with the shortest context first"
+            )
     layers = max(model.spec.num_layers for model in models)
     parts = [_deepened(model, layers) for model in models]
     joint = LagLlama(_joint_spec([part.spec for part in parts]))

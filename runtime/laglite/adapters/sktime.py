@@ -12,7 +12,7 @@ from laglite.adapters.shared_models import shared_model
 from laglite.errors import InputError, missing
 from laglite.forecast import Forecast
 from laglite.forecaster import Forecaster
-from laglite.frequency import parse_frequency
+from laglite.frequency import LEAST_TIMES, parse_frequency
 from laglite.model_arguments import prompt_length
 from laglite.randomness import fresh_seed
 from laglite.reading.grid import LONGEST_GRID, on_grid
@@ -156,6 +156,11 @@ class LagLiteForecaster(BaseForecaster):
             return _on_whole_numbers(index.to_numpy(), columns), None, None
         # A gap before an update leaves the index without one; the cutoff keeps it.
         offset = self.cutoff.freq if index.freq is None else index.freq
+        if offset is None and len(index) < LEAST_TIMES:
+            raise InputError(
+                f"y: its index has no frequency and {len(index)} times, which tell no frequency; "
+                'give it one, such as days: y.asfreq("D")'
+            )
         freq = None if offset is None else parse_frequency(offset)
         stamps = index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
         times = stamps.tz_localize(None).to_numpy("datetime64[us]")

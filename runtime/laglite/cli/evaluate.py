@@ -22,7 +22,7 @@ from laglite.cli.evaluation_tables import (
     print_table,
     series_table,
 )
-from laglite.cli.forecast import parse_quantiles
+from laglite.cli.forecast import parse_inner_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.cli.table_options import table_options
 from laglite.errors import InputError, LagliteWarning
@@ -71,7 +71,7 @@ def parse_contexts(
     "--quantiles",
     default="0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9",
     show_default=True,
-    callback=parse_quantiles,
+    callback=parse_inner_quantiles,
     help="Levels of the weighted quantile loss.",
 )
 @click.option(

@@ -46,6 +46,16 @@ def parse_quantiles(_: click.Context, __: click.Parameter, text: str) -> tuple[f
     return tuple(dict.fromkeys(levels))
 
 
+def parse_inner_quantiles(
+    ctx: click.Context, option: click.Parameter, text: str
+) -> tuple[float, ...]:
+    """`parse_quantiles` without the ends, at which a distribution has no finite value."""
+    levels = parse_quantiles(ctx, option, text)
+    if not all(0 < level < 1 for level in levels):
+        raise click.BadParameter("levels must lie between 0 and 1, not at them")
+    return levels
+
+
 @click.command()
 @click.argument("source", metavar="INPUT", shell_complete=complete_path)
 @click.option("--horizon", type=click.IntRange(1), required=True, help="How many steps ahead.")
@@ -136,6 +146,7 @@ def forecast(
             _forecast_in_parts(run, computing, precision, Path(output), layout, total, seed)
         return
     series = read_series(source, columns, freq, note)
+    run.check(series)
     drawn = max(0 if plot is None else MOST_PANELS, MOST_PREVIEWS if preview else 0)
     batches = run.batches(series, drawn)
     seed = fresh_seed() if seed is None else seed

@@ -16,7 +16,7 @@ import numpy as np
 
 from laglite.atomic_file import check_place
 from laglite.cli.completion import complete_model, complete_path
-from laglite.cli.forecast import parse_quantiles
+from laglite.cli.forecast import parse_inner_quantiles
 from laglite.cli.model_options import model_options, note
 from laglite.errors import InputError, LagliteWarning, StateError
 from laglite.forecaster import Forecaster
@@ -26,13 +26,6 @@ from laglite.streaming.messages import LONGEST_MESSAGE
 from laglite.streaming.mqtt_bridge import Broker, MqttBridge
 from laglite.streaming.session import OpeningHistory, OutputSettings, Session, StreamSettings
 from laglite.streaming.state_file import read_state, write_state
-
-
-def _inner_quantiles(ctx: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
-    levels = parse_quantiles(ctx, option, text)
-    if not all(0 < level < 1 for level in levels):
-        raise click.BadParameter("levels must lie between 0 and 1")
-    return levels
 
 
 def _host_and_port(
@@ -78,7 +71,7 @@ def _host_and_port(
     "--quantiles",
     default="0.1,0.5,0.9",
     show_default=True,
-    callback=_inner_quantiles,
+    callback=parse_inner_quantiles,
     help="Comma-separated levels.",
 )
 @click.option(

@@ -127,8 +127,10 @@ def _evidence(freq: Frequency, steps: Iterable[NDArray[np.int64]]) -> str:
     single, total = int(counts[distances == 1].sum()), int(counts.sum())
     share = f"all {total:,}" if single == total else f"{single:,} of {total:,}"
     usual = int(distances[counts.argmax()])
-    most = "" if usual == 1 else f", most are {_length(freq, usual)}: give --freq if that is right"
-    return f"{share} steps are {_length(freq, 1)}{most}"
+    found = f"{share} steps are {_length(freq, 1)}"
+    if usual == 1:
+        return found
+    return f"{found}, most are {_length(freq, usual)}: if that is right, give it (--freq, freq=)"
 
 
 def _length(freq: Frequency, steps: int) -> str:

@@ -23,7 +23,7 @@ def covariates_over(
         return None
     where = source if series.item_id is None else f"{source}, series {series.item_id!r}"
     if np.isnan(series.values).all():
-        raise InputError(f"{where}: all {length} values are missing")
+        raise InputError(f"{where}: all {length} values are missing; leave the series out")
     ahead = len(known) - length
     if ahead < horizon:
         raise InputError(
