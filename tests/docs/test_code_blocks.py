@@ -128,7 +128,7 @@ def _bridge(text: str, topic: str, environment: dict[str, str], folder: Path) ->
 
 
 def _check_printed(shown: str, printed: str, place: str) -> None:
-    """What a page shows is printed: numbers within 2 per mille, pictures but for a few characters."""
+    """What a page shows is printed: numbers within 0.2 %, pictures but for a few characters."""
     lines = [line.rstrip() for line in printed.splitlines()]
     for line in shown.splitlines():
         assert any(_alike(line.rstrip(), other) for other in lines), (
