@@ -5,11 +5,13 @@ PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
 DEMO := .venv-demo
 TEST := .venv-test
 NEIGHBOURS := .venv-neighbours
+STAND_INS := .venv-stand-ins
 # TensorRT for RTX parses and builds without a GPU; not every machine has wheels of it.
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings cuda-bindings
+CUDA_HEADERS := nvidia-cuda-runtime==13.5.37 nvidia-cuda-crt==13.5.37
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint docs dist installs audit clean python
+.PHONY: demo test stand-ins lint docs dist installs audit clean python
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -34,6 +36,15 @@ $(NEIGHBOURS)/installed: $(TEST)/installed
 	  echo "import site; site.addsitedir('$$site')" > \
 	  $$($(NEIGHBOURS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/test.pth
 	$(NEIGHBOURS)/bin/python $(PIP_INSTALL) --editable '.[gluonts,sktime,fev]' darts
+	@touch $@
+
+# onnxruntime-gpu replaces onnxruntime. Of CUDA's runtime only the headers are read: its library, in
+# a folder where onnxruntime would find it, would be taken instead of the stand-in.
+$(STAND_INS)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(STAND_INS)
+	@$(STAND_INS)/bin/python $(PIP_INSTALL) --only-binary :all: --editable . onnxruntime-gpu pytest || \
+	  { echo "the stand-ins need a wheel of onnxruntime-gpu for this machine and Python" >&2; exit 1; }
+	$(STAND_INS)/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(STAND_INS)/cuda $(CUDA_HEADERS)
 	@touch $@
 
 demo: python $(DEMO)/installed
@@ -65,5 +76,9 @@ test: lint docs $(NEIGHBOURS)/installed
 	$(TEST)/bin/python -m pytest tests/train
 	$(NEIGHBOURS)/bin/python -m pytest tests/neighbours
 
+# Apart from `make test`: it fetches 300 MB, and wants gcc.
+stand-ins: python $(STAND_INS)/installed
+	$(STAND_INS)/bin/python -m pytest --confcutdir tests/cuda_stand_ins tests/cuda_stand_ins
+
 clean:
-	rm -rf $(DEMO) $(TEST) $(NEIGHBOURS) demo-forecast.png dist site
+	rm -rf $(DEMO) $(TEST) $(NEIGHBOURS) $(STAND_INS) demo-forecast.png dist site

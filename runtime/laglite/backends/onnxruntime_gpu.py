@@ -112,16 +112,17 @@ class OnnxRuntimeGpu:
 
     def _encode(self, wanted: list[str], tokens: Array, cos: Array, sin: Array) -> dict[str, Any]:
         """The outputs `wanted` of a launch; caches stay in the engine's memory."""
-        binding = self._prefill.io_binding()
         inputs: dict[str, NDArray[Any]] = {"tokens": tokens, "cos": cos, "sin": sin}
         for layer, (keys, values) in enumerate(empty_prompts(self._spec, len(tokens), self._dtype)):
             inputs |= {f"past_key_{layer}": keys, f"past_value_{layer}": values}
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        for name in wanted:
-            binding.bind_output(name, self._engine.memory if name.startswith(CACHES) else "cpu")
         try:
             with GPU_LOCK:
+                binding = self._prefill.io_binding()
+                for name, array in inputs.items():
+                    binding.bind_cpu_input(name, np.ascontiguousarray(array))  # which copies it
+                for name in wanted:
+                    memory = self._engine.memory if name.startswith(CACHES) else "cpu"
+                    binding.bind_output(name, memory)
                 self._prefill.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime's own exceptions share no public base class
             raise self._prefill_error(error, len(tokens)) from error
