@@ -104,6 +104,13 @@ TEXTS = {
         "would run a part of the graph on the CPU",
         "update onnxruntime-gpu",
     ),
+    "Error in execution: /onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 "
+    "onnxruntime::CudaCall(ERRTYPE, const char*) [with ERRTYPE = cudaError] CUDA failure 901: "
+    "operation failed due to a previous error during capture ; GPU=0 ; hostname=vm ; file=/onnx"
+    "runtime_src/onnxruntime/core/providers/cuda/cuda_graph.cc ; line=61 ; expr=cudaStreamEndCap": (
+        "did not record the work as a CUDA graph",
+        "update the driver and onnxruntime-gpu",
+    ),
     "[ONNXRuntimeError] : 1 : FAIL : This session cannot use the graph capture feature as "
     "requested by the user  as all compute graph nodes have not been partitioned to the "
     "CUDAExecutionProvider": (

@@ -108,6 +108,11 @@ TABLE = [
         "update onnxruntime-gpu, or use backend 'cpu'",
     ),
     (
+        r"CUDA failure 90\d: ",
+        "CUDA did not record the work as a CUDA graph",
+        "update the driver and onnxruntime-gpu, and use the GPU for nothing else in this process",
+    ),
+    (
         NO_MEMORY.pattern,
         "the GPU's memory is full",
         "forecast fewer series or paths at once, a shorter horizon or context, or use backend "
