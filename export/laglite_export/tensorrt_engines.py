@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from laglite.atomic_file import check_place, replacing
+from laglite.atomic_file import alone_in, check_place, replacing
 from laglite.backends import tensorrt_module as tensorrt
 from laglite.backends.cuda_driver import Gpu, find_gpu
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
@@ -86,7 +84,7 @@ def _write(built: EngineSet, contents: Mapping[str, bytes]) -> None:
     `engines.json` comes last and names files by their content: at any time the directory holds
     either the old set or the new one.
     """
-    with _turn(built.path):
+    with alone_in(built.path):  # of two builds none removes what the other lists
         for name, content in contents.items():
             with replacing(built.path / name) as part:
                 part.write_bytes(content)
@@ -95,21 +93,6 @@ def _write(built: EngineSet, contents: Mapping[str, bytes]) -> None:
         for file in built.path.glob("*.engine"):
             if file.name not in contents:
                 file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: of two builds none removes what the other lists.
-
-    Raises InputError if the folder cannot be written.
-    """
-    try:
-        file = (folder / ".lock").open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    with file:
-        yield
 
 
 def graph_files(bundle: Bundle, precision: str) -> dict[str, Path]:

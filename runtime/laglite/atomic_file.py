@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one writes at a time."""
 
 from __future__ import annotations
 
@@ -51,6 +51,24 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:  # a folder without permission, a full disk
         raise _cannot_be_written(path, error) from error
+
+
+@contextmanager
+def alone_in(folder: Path, refusal: str = "cannot be written ({})") -> Iterator[None]:
+    """Hold the folder's lock, creating the folder: who else asks for it waits.
+
+    Raises InputError, `refusal` with the reason, if the folder cannot be written.
+    """
+    import fcntl  # not on every system
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise InputError(f"{folder}: {refusal.format(error.strerror)}") from error
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        yield
 
 
 def _temporary(path: Path) -> Path:

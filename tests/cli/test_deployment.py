@@ -70,26 +70,19 @@ def test_the_drop_in_of_gpus_changes_what_the_unit_says() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_accepts_the_unit_with_the_drop_in_of_gpus(tmp_path: Path) -> None:
-    installed = tmp_path / SERVE.name
-    text = SERVE.read_text(encoding="utf-8").replace("/opt/laglite/bin/laglite", sys.executable)
-    installed.write_text(text, encoding="utf-8")
-    folder = tmp_path / f"{SERVE.name}.d"
-    folder.mkdir()
-    shutil.copy(DEPLOY / "laglite-serve-gpu.conf", folder / "gpu.conf")
-    found = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(installed)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (found.returncode, found.stderr) == (0, "")
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-@pytest.mark.parametrize("unit", [SERVE, STREAM], ids=lambda unit: unit.name)
-def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("unit", "drop_in"),
+    [(SERVE, None), (STREAM, None), (SERVE, DEPLOY / "laglite-serve-gpu.conf")],
+    ids=["serve", "stream", "serve on a GPU"],
+)
+def test_systemd_accepts_the_unit(unit: Path, drop_in: Path | None, tmp_path: Path) -> None:
     installed = tmp_path / unit.name.replace("@", "@meter")
     text = unit.read_text(encoding="utf-8").replace("/opt/laglite/bin/laglite", sys.executable)
     installed.write_text(text, encoding="utf-8")
+    if drop_in is not None:
+        folder = tmp_path / f"{installed.name}.d"
+        folder.mkdir()
+        shutil.copy(drop_in, folder)
     found = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(installed)],
         capture_output=True, text=True, check=False,

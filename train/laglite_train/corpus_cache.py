@@ -6,19 +6,18 @@ at every start would cost as much as reading it. The folder may be deleted at an
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from laglite.atomic_file import alone_in
 from laglite.errors import InputError
 from laglite_train.corpus_source import Note, read_rows
 from laglite_train.corpus_store import SeriesStore, open_store, write_store
 
 LAYOUT = 1  # of the stores; another number leaves older ones unused
 LARGE_BYTES = 1 << 28
+REFUSAL = "the corpus cache cannot be written ({}); set XDG_CACHE_HOME to another folder"
 
 
 def default_cache() -> Path:
@@ -40,7 +39,7 @@ def cached_series(path: Path, cache: Path, note: Note) -> SeriesStore:
     store = open_store(stem)
     if store is not None:
         return store
-    with _turn(cache):
+    with alone_in(cache, REFUSAL):
         store = open_store(stem)  # another process may have been faster
         if store is not None:
             return store
@@ -64,19 +63,3 @@ def _key(path: Path) -> tuple[str, str]:
     state = f"{LAYOUT} {status.st_size} {status.st_mtime_ns}"
     place, now = (hashlib.sha256(text.encode()).hexdigest() for text in (str(path), state))
     return place[:16], now[:16]
-
-
-@contextmanager
-def _turn(cache: Path) -> Iterator[None]:
-    """Hold the folder's lock, creating the folder. Raises InputError if it cannot be written."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        file = (cache / ".lock").open("a")
-    except OSError as error:
-        raise InputError(
-            f"{cache}: the corpus cache cannot be written ({error.strerror}); set "
-            "XDG_CACHE_HOME to another folder"
-        ) from error
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
-        yield
