@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from paho.mqtt import publish
+from paho.mqtt.client import Client
 
 from laglite import Forecaster, LagliteError
 from laglite.errors import BrokerError, InputError, MissingDependencyError
@@ -191,17 +193,37 @@ def test_a_broker_that_refuses_ends_the_bridge(
     broker = Mosquitto(tmp_path, *(line.format(folder=tmp_path) for line in settings))
     broker.start()
 
-    def serve() -> None:
-        with bridging(session, broker.port) as notes:
-            if notes:
-                publish.single("load", "1.5", qos=1, hostname="127.0.0.1", port=broker.port)
-            time.sleep(0.5)
+    def send_a_value(_: str) -> None:
+        publish.single("load", "1.5", qos=1, hostname="127.0.0.1", port=broker.port)
 
+    bridge = MqttBridge(
+        session, Broker("127.0.0.1", broker.port), "load", "load/forecast", send_a_value
+    )
+    interruption = Interruption()
+    patience = threading.Timer(PATIENCE, setattr, (interruption, "asked", True))
+    patience.start()
     try:
         with pytest.raises(BrokerError, match=message):
-            serve()
+            bridge.run(interruption)
     finally:
+        patience.cancel()
         broker.stop()
+
+
+@with_broker
+def test_a_bridge_is_connected_once_no_message_is_missed(
+    broker: Mosquitto, peer: Peer, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = Client.subscribe
+
+    def subscribe_late(*arguments: Any, **more: Any) -> Any:
+        time.sleep(0.3)
+        return subscribe(*arguments, **more)
+
+    monkeypatch.setattr(Client, "subscribe", subscribe_late)
+    with bridging(session, broker.port):
+        peer.send([1.5])
+        wait_for(lambda: peer.values() == {1.5}, "result")
 
 
 def test_without_paho_the_extra_is_named(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

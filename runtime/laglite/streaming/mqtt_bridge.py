@@ -192,12 +192,13 @@ class MqttBridge:
             self._pause = FIRST_PAUSE
             if not flags.session_present:
                 self._known.clear()  # the broker will not repeat them
-            self._note(f"{self._where}: connected, {self._topic} -> {self._output_topic}")
             client.subscribe(self._topic, options=options)
 
         def on_subscribe(_: Any, __: Any, ___: Any, reasons: Any, ____: Any) -> None:
             if reasons[0].is_failure:
                 self._failure = f"refuses the subscription of {self._topic} ({reasons[0]})"
+            else:  # from now on no message is missed
+                self._note(f"{self._where}: connected, {self._topic} -> {self._output_topic}")
 
         def on_publish(_: Any, __: Any, mid: int, reason: Any, ___: Any) -> None:
             self._under_way.discard(mid)
