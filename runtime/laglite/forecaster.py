@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from laglite.arguments import as_history, as_seed, for_each, whole_number
 from laglite.backends import Backend, open_backend
 from laglite.batch import check_paths_fit, chunks, sample_many
-from laglite.bundle import Bundle, locate, open_bundle
+from laglite.bundle import SHIPPED, Bundle, locate, manifest_digest, open_bundle
 from laglite.decoding import PathRequest, prefill, sample_paths
 from laglite.device_decoding import DeviceSampler
 from laglite.errors import LagliteError, naming
@@ -40,6 +40,7 @@ class Forecaster:
     def __init__(self, bundle: Bundle, backend: Backend, threads: int) -> None:
         self.bundle, self.backend = bundle, backend
         self._threads = threads if backend.parallel else 1
+        self._loading: tuple[str, str, str, str, int | None] | None = None
         self._on_device = None
         if backend.device is not None:
             self._on_device = DeviceSampler(backend.device, bundle.spec, threads)
@@ -59,8 +60,20 @@ class Forecaster:
         use). Raises BundleError, BackendError, InputError.
         """
         count = available_cores() if threads is None else whole_number("threads", threads)
-        bundle = open_bundle(locate(path))
-        return cls(bundle, open_backend(backend, bundle, precision, count), count)
+        folder = locate(path)
+        bundle = open_bundle(folder)
+        loaded = cls(bundle, open_backend(backend, bundle, precision, count), count)
+        model = bundle.path.name if folder.parent == SHIPPED else str(folder.resolve())
+        loaded._loading = (model, manifest_digest(folder), backend, precision, threads)
+        return loaded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a pickle holds: how it was loaded, not the model, which the other process opens."""
+        from laglite.shared_models import unpickled_model
+
+        if self._loading is None:
+            raise TypeError("a Forecaster that was not made by Forecaster.load cannot be pickled")
+        return unpickled_model, self._loading
 
     @property
     def spec(self) -> ModelSpec:

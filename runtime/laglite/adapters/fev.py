@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from laglite.adapters.shared_models import shared_model
 from laglite.arguments import whole_number
 from laglite.errors import InputError, missing
 from laglite.forecast import Forecast
+from laglite.shared_models import shared_model
 
 try:
     import datasets

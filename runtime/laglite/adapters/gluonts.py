@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.adapters.shared_models import shared_model
 from laglite.arguments import as_seed, whole_number
 from laglite.bundle import shipped_models
 from laglite.errors import InputError, LagliteWarning, missing
 from laglite.forecast import Forecast
 from laglite.model_arguments import prompt_length
+from laglite.shared_models import shared_model
 
 try:
     from gluonts.exceptions import GluonTSDataError, GluonTSUserError

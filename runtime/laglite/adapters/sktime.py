@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from laglite.adapters.shared_models import shared_model
 from laglite.errors import InputError, missing
 from laglite.forecast import Forecast
 from laglite.forecaster import Forecaster
@@ -17,6 +16,7 @@ from laglite.model_arguments import prompt_length
 from laglite.randomness import fresh_seed
 from laglite.reading.grid import LONGEST_GRID, on_grid
 from laglite.reading.times import Times
+from laglite.shared_models import shared_model
 
 try:
     import pandas as pd
