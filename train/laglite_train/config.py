@@ -85,8 +85,10 @@ def read_config(path: Path, given: Mapping[str, Any] | None = None) -> TrainConf
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read (not UTF-8 text)") from error
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
