@@ -16,7 +16,6 @@ from laglite.backends.cuda_driver import Gpu
 from laglite.backends.gpu_engines import (
     CUDA,
     TENSORRT,
-    cache_folder,
     open_cuda,
     open_onnxruntime_tensorrt,
 )
@@ -319,9 +318,3 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     with pytest.raises(BackendError, match="engines cannot be kept there .* set XDG_CACHE_HOME"):
         open_onnxruntime_tensorrt(bundle, "fp32")
-
-
-def test_the_cache_is_in_the_home_directory_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert cache_folder() == Path("/home/someone/.cache/laglite/onnxruntime-tensorrt")

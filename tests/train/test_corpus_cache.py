@@ -262,9 +262,6 @@ def test_the_default_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     read_corpus([write(tmp_path / "a.parquet", [[1.0]])], shortest=1)
     assert stored(tmp_path / "xdg" / "laglite" / "corpus", "f32").stat().st_size == 4
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert corpus_cache.default_cache() == tmp_path / ".cache" / "laglite" / "corpus"
 
 
 def test_a_cache_folder_that_cannot_be_written_names_the_variable(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.errors import InputError, LagliteWarning
-from laglite_train.corpus_cache import cached_series, default_cache
+from laglite.user_cache import user_cache
+from laglite_train.corpus_cache import cached_series
 from laglite_train.corpus_source import Note
 from laglite_train.corpus_store import Series, SeriesStore, StoredSeries
 
@@ -99,7 +100,7 @@ def read_corpus(
     """Open files, and every `*.parquet` in and below folders, each as one data set.
 
     Files hold the Parquet series format, or a long table (CSV or Parquet) of id, timestamp and
-    value. The first opening lays their values out in the folder `cache` (`default_cache()` if
+    value. The first opening lays their values out in the folder `cache` (that of the user if
     None), about 4 bytes a value; later ones map them, so that a corpus may be larger than memory
     and all processes share its pages.
 
@@ -113,7 +114,7 @@ def read_corpus(
     """
     tell = _warn if note is None else note
     files = _find_files(paths, tell)
-    folder = default_cache() if cache is None else cache
+    folder = user_cache("corpus") if cache is None else cache
     kept: list[SeriesSet] = []
     left_out: Counter[str] = Counter()
     for file, name in zip(files, _distinct_names(files), strict=True):

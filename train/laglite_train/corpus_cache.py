@@ -7,7 +7,6 @@ at every start would cost as much as reading it. The folder may be deleted at an
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from laglite.atomic_file import alone_in
@@ -18,12 +17,6 @@ from laglite_train.corpus_store import SeriesStore, open_store, write_store
 LAYOUT = 1  # of the stores; another number leaves older ones unused
 LARGE_BYTES = 1 << 28
 REFUSAL = "the corpus cache cannot be written ({}); set XDG_CACHE_HOME to another folder"
-
-
-def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/laglite/corpus`, or the same below `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "laglite" / "corpus"
 
 
 def cached_series(path: Path, cache: Path, note: Note) -> SeriesStore:

@@ -21,7 +21,8 @@ import numpy as np
 
 from laglite.backends.device import DEVICE_STEP, PREFILL, Capacity
 from laglite.bundle import SHIPPED, Bundle, manifest_digest
-from laglite.errors import BackendError
+from laglite.errors import BackendError, InputError
+from laglite.user_cache import user_cache
 
 if TYPE_CHECKING:
     from laglite.backends.cuda_driver import Gpu
@@ -219,11 +220,13 @@ def sha256(content: bytes) -> str:
 
 
 def engines_root() -> Path:
-    """The folder of all sets: $LAGLITE_ENGINES, else laglite/engines in the user's cache."""
+    """The folder of all sets: $LAGLITE_ENGINES, else laglite/engines in the user's cache.
+
+    Raises InputError where the user has none.
+    """
     if os.environ.get(FOLDER):
         return Path(os.path.expanduser(os.environ[FOLDER])).absolute()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "laglite" / "engines"
+    return user_cache("engines")
 
 
 def read_engine_set(path: Path, model: str) -> EngineSet:
@@ -249,7 +252,11 @@ def read_engine_set(path: Path, model: str) -> EngineSet:
 
 def were_compiled(bundle: Bundle, precision: str) -> bool:
     """Whether there are engines of a model of this name, whatever they were made for."""
-    return bool(_manifests(engines_root(), bundle.name, precision))
+    try:
+        root = engines_root()
+    except InputError:
+        return False  # there is no place where they could be
+    return bool(_manifests(root, bundle.name, precision))
 
 
 def find_engines(target: Target, root: Path, model: str) -> EngineSet:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from laglite.backends.gpu_libraries import describe
 from laglite.backends.onnxruntime_gpu import OnnxRuntimeGpu
 from laglite.backends.onnxruntime_session import CUDA_PROVIDER, TENSORRT_PROVIDER, Engine
 from laglite.bundle import Bundle
 from laglite.errors import BackendError
+from laglite.user_cache import user_cache
 
 CUDA_OPTIONS = {
     "use_tf32": "0",  # products of 10-bit mantissas are not within 1e-4 of float32's
@@ -32,7 +32,7 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str) -> OnnxRuntimeGpu:
     """
     if precision == "fp32":
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-    folder = cache_folder()
+    folder = user_cache(TENSORRT.backend)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -49,12 +49,6 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str) -> OnnxRuntimeGpu:
     }
     providers = {TENSORRT_PROVIDER: options, CUDA_PROVIDER: CUDA_OPTIONS}
     return _open(bundle, precision, Engine(TENSORRT.backend, providers))
-
-
-def cache_folder() -> Path:
-    """Where onnxruntime keeps the engines it builds."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "laglite" / TENSORRT.backend
 
 
 def _open(bundle: Bundle, precision: str, engine: Engine) -> OnnxRuntimeGpu:
