@@ -15,7 +15,7 @@ from laglite.evaluation.backtest import Backtest, compare, model_method, model_r
 from laglite.evaluation.report import as_json
 from laglite.evaluation.windows import Window, rolling_windows
 from laglite.forecaster import Forecaster
-from laglite.reading.columns import Note
+from laglite.reading.tables import Note
 from laglite.spec import ModelSpec
 from laglite_export.base_model import UNSPECIFIED, Base
 from laglite_export.bundle_writer import export_bundle

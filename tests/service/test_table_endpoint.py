@@ -64,6 +64,7 @@ def test_wide_tables_semicolons_json_lines_and_plain_values_are_read_too(
         (b"a,b\n1,\xff\n", {}, "table, row 2: not UTF-8 text"),
         (CSV, {"target_column": "y"}, "no column 'y'; the columns are date, sales"),
         (CSV, {"freq": "x"}, "frequency 'x' is not known"),
+        ("date,sales\n1/2/2024,1\n2/2/2024,2\n", {}, "give date_order dmy or mdy"),
         (CSV, {"time_zone": "Moon"}, "time zone 'Moon' is not known"),
         (CSV, {"name": "my.csv", "id_column": "x"}, "my.csv: no column 'x'"),
         ('{"ds": 1', {}, "row 1: not valid JSON"),
@@ -86,6 +87,7 @@ def test_a_bad_table_is_explained_with_its_row(
         ({"delimiter": "ab"}, "delimiter"),
         ({"decimal": "x"}, "decimal"),
         ({"wide": "x"}, "wide"),
+        ({"date_order": "ymd"}, "date_order"),
         ({"target-column": "sales"}, "target-column"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from laglite.reading import Columns, TableForm
+from laglite.reading.dates import DATE_ORDERS
 
 Command = Callable[..., Any]
 
@@ -27,13 +28,18 @@ def table_options(command: Command) -> Command:
         time_zone: str | None,
         delimiter: str | None,
         decimal: str | None,
+        date_order: str | None,
         **options: Any,
     ) -> Any:
-        form = TableForm(delimiter, decimal, wide, time_zone)
+        form = TableForm(delimiter, decimal, wide, time_zone, date_order)
         columns = Columns(id_column, time_column, target_column, covariates, form)
         return command(*arguments, columns=columns, **options)
 
     for option in (
+        click.option(
+            "--date-order", type=click.Choice(list(DATE_ORDERS)),
+            help="Of dates with the year last: is 3/4/2021 in April or in March?",
+        ),
         click.option(
             "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers."
         ),

@@ -10,7 +10,7 @@ from pathlib import Path
 from laglite.errors import InputError
 from laglite.evaluation.seasonal_naive import default_season
 from laglite.reading import Columns, InputSeries, read_series
-from laglite.reading.columns import Note
+from laglite.reading.tables import Note
 
 MANIFEST = "manifest.csv"
 ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".ndjson")

@@ -14,7 +14,7 @@ from laglite.evaluation.metrics import Array
 from laglite.evaluation.seasonal_naive import default_season
 from laglite.frequency import Frequency
 from laglite.reading import InputSeries
-from laglite.reading.columns import Note
+from laglite.reading.tables import Note
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from laglite.errors import InputError
-from laglite.reading.tables import Table, is_date, is_missing, is_number, listed, number_hint
-
-Note = Callable[[str], None]
+from laglite.reading.dates import is_date
+from laglite.reading.tables import Note, Table, is_missing, is_number, listed, number_hint
 
 ID_NAMES = ("unique_id", "item_id", "series_id", "series", "id")
 TIME_NAMES = ("ds", "timestamp", "datetime", "date", "time", "month", "year")
@@ -23,13 +22,15 @@ class TableForm:
     """How a table is written; None: find out.
 
     `delimiter` and `decimal` mark are those of CSV; `wide` says that each column is a series;
-    `time_zone` (IANA) is that of times without a UTC offset.
+    `time_zone` (IANA) is that of times without a UTC offset; `date_order` ("dmy", "mdy") that of
+    dates with the year last.
     """
 
     delimiter: str | None = None
     decimal: str | None = None
     wide: bool = False
     time_zone: str | None = None
+    date_order: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from dataclasses import replace
 from itertools import islice
 
 from laglite.errors import InputError
-from laglite.reading.columns import ID_NAMES, TARGET_NAMES, TIME_NAMES, Note, TableForm
-from laglite.reading.tables import DECIMAL_COMMA, Table, check_width, is_date, is_missing, is_number
+from laglite.reading.columns import ID_NAMES, TARGET_NAMES, TIME_NAMES, TableForm
+from laglite.reading.dates import is_date
+from laglite.reading.tables import DECIMAL_COMMA, Note, Table, check_width, is_missing, is_number
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 NO_DELIMITER = "\x1f"  # for a single column whose numbers hold commas

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from laglite.errors import InputError
-from laglite.reading.columns import Note, TableForm
+from laglite.reading.columns import TableForm
 from laglite.reading.csv_files import read_csv
 from laglite.reading.json_lines import read_json_lines
 from laglite.reading.memory import WAY_OUT
 from laglite.reading.parquet_files import read_parquet
-from laglite.reading.tables import Table
+from laglite.reading.tables import Note, Table
 from laglite.reading.text_files import read_text
 
 JSON = (".jsonl", ".ndjson", ".json")

@@ -18,7 +18,7 @@ from laglite.frequency import (
     step_numbers,
     timestamps_at,
 )
-from laglite.reading.columns import Note
+from laglite.reading.tables import Note
 
 LONGEST_GRID = 1_000_000
 HOUR = np.timedelta64(1, "h")

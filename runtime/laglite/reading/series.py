@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from laglite.errors import InputError
 from laglite.frequency import Frequency, parse_frequency
-from laglite.reading.columns import Columns, Note, choose_columns, series_columns
+from laglite.reading.columns import Columns, choose_columns, series_columns
 from laglite.reading.files import read_table, text_table
 from laglite.reading.grid import Grid, describe_frequencies, on_grid
 from laglite.reading.input_series import InputSeries
 from laglite.reading.parquet_files import parquet_outline, read_row_groups
 from laglite.reading.series_format import SERIES_FORMAT, from_series_format, is_series_format
-from laglite.reading.tables import Table, as_number, number_hint
+from laglite.reading.tables import Note, Table, as_number, number_hint
 from laglite.reading.text_files import decode_text
 from laglite.reading.times import Times, read_times
 from laglite.time_zone import TimeZone
@@ -100,7 +100,7 @@ def table_series(
     cells = np.stack([_numbers(table, name) for name in names], axis=-1)
     times = None
     if chosen.time is not None:
-        times = read_times(table, chosen.time, chosen.form.time_zone, note)
+        times = read_times(table, chosen.time, chosen.form, note)
     rows = np.asarray(table.rows)
     series: list[InputSeries] = []
     grids = []

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from laglite.errors import InputError
 from laglite.frequency import Frequency, parse_frequency, parse_timestamp
-from laglite.reading.columns import Note, check_column
+from laglite.reading.columns import check_column
 from laglite.reading.input_series import InputSeries
-from laglite.reading.tables import Table, is_missing
+from laglite.reading.tables import Note, Table, is_missing
 
 SERIES_FORMAT = ("item_id", "start", "freq", "target")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from laglite.errors import InputError
-from laglite.frequency import parse_timestamp
+
+Note = Callable[[str], None]
 
 MISSING_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "none"})
 MOST_COLUMNS = 100_000
@@ -122,15 +123,6 @@ def number_hint(cell: Any, decimal: str = ".") -> str:
     if DECIMAL_COMMA.fullmatch(text):
         return "write decimals with a point, or give --decimal ','"
     return ""
-
-
-def is_date(cell: Any) -> bool:
-    """Whether a cell can be read as a point in time."""
-    try:
-        parse_timestamp(cell)
-    except InputError:
-        return False
-    return True
 
 
 def is_missing(cell: Any) -> bool:

@@ -22,8 +22,9 @@ from laglite.frequency import (
     step_numbers,
     timestamps_at,
 )
-from laglite.reading.columns import Note
-from laglite.reading.tables import Table
+from laglite.reading.columns import TableForm
+from laglite.reading.dates import as_iso, find_date_order
+from laglite.reading.tables import Note, Table
 from laglite.time_zone import (
     Offsets,
     TimeZone,
@@ -89,8 +90,9 @@ class Times:
         return TimeZone(self.zone or _offset_name(last), last)
 
 
-def read_times(table: Table, name: str, time_zone: str | None, note: Note) -> Times:
+def read_times(table: Table, name: str, form: TableForm, note: Note) -> Times:
     """A column of times. Raises InputError that names the cell, or for an unknown zone."""
+    time_zone = form.time_zone
     if time_zone is not None:
         named_zone(time_zone)
     zoned = table.zones.get(name)
@@ -102,7 +104,8 @@ def read_times(table: Table, name: str, time_zone: str | None, note: Note) -> Ti
             raise InputError(f"{table.where(place, name)}: the time is missing")
         offsets = None if zoned is None else zoned.offsets
     else:
-        wall, offsets = _parse(table, name, cells)
+        order = form.date_order or find_date_order(table, name, note)
+        wall, offsets = _parse(table, name, [as_iso(cell, order) for cell in cells])
     if offsets is not None and time_zone is not None:
         instants = wall - offsets
         offsets = zone_offsets(instants, time_zone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -273,6 +273,9 @@ class TableQuery(BaseModel):
     time_zone: ShortText = None
     delimiter: str | None = Field(None, pattern=r'^[^\r\n"]$')
     decimal: str | None = Field(None, pattern=r"^[.,]$")
+    date_order: Literal["dmy", "mdy"] | None = Field(
+        None, description="Of dates with the year last: the day first, or the month."
+    )
     wide: bool = Field(False, description="Each column beside the times is a series.")
 
 

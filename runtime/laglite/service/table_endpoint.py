@@ -65,7 +65,7 @@ async def table(
             raise RefusalError(
                 MEDIA, f"{asked.name}: {kind}; send text, as CSV or JSON lines", field="body"
             )
-    form = TableForm(asked.delimiter, asked.decimal, asked.wide, asked.time_zone)
+    form = TableForm(asked.delimiter, asked.decimal, asked.wide, asked.time_zone, asked.date_order)
     columns = Columns(asked.id_column, asked.time_column, asked.target_column, form=form)
     most = state.limits.table_values
 
