@@ -74,7 +74,7 @@ def test_what_has_no_time_left_is_told(tools: Path) -> None:
 
 
 def test_a_step_past_its_limit_is_ended_and_the_next_runs(tools: Path) -> None:
-    slow = 'case "$*" in *gpu.py*) exec sleep 60;; esac\n'
+    slow = 'case "$*" in *benchmarks/gpu.py*) exec sleep 60;; esac\n'
     (tools / "python").write_text(f'#!/bin/sh\necho "$*"\n{slow}')
     status, summary, _ = checks(tools, BUDGET="-44")
     assert status == 1
