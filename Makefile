@@ -10,6 +10,8 @@ STAND_INS := .venv-stand-ins
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings cuda-bindings
 CUDA_HEADERS := nvidia-cuda-runtime==13.5.37 nvidia-cuda-crt==13.5.37
 PIP_INSTALL := -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
+# Modules are compiled when they are first imported, and that once, not by each of some hundred processes.
+unexport PYTHONDONTWRITEBYTECODE
 # Make 3.81, that of macOS, has no --output-sync.
 TWO_AT_A_TIME = $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
