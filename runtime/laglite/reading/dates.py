@@ -45,13 +45,12 @@ def as_iso(cell: Any, order: str | None) -> Any:
 
 def is_date(cell: Any) -> bool:
     """Whether a cell can be read as a point in time, in either order."""
-    for order in DATE_ORDERS:
-        try:
-            parse_timestamp(as_iso(cell, order))
-        except InputError:
-            continue
-        return True
-    return False
+    rewritten = (as_iso(cell, order) for order in DATE_ORDERS)
+    try:
+        parse_timestamp(next((text for text in rewritten if text is not cell), cell))
+    except InputError:
+        return False
+    return True
 
 
 def find_date_order(table: Table, name: str, note: Note) -> str | None:
